@@ -3,7 +3,11 @@
 import base64
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +15,9 @@ import pytest
 
 from cellssl.artifacts.store import Artifact
 from cellssl.reporting import theme
+from cellssl.reporting.html import Picture
+from cellssl.stages.report.cluster_figures import arms_with_vectors, cluster_picture, which_files
+from cellssl.stages.report.runs import collect
 from tests.chain import Chain, start
 
 ENDINGS = ("png", "svg", "pdf", "csv")
@@ -129,3 +136,35 @@ def test_a_folder_that_cannot_be_written_is_a_wrong_use(chain: Chain, tmp_path: 
     said = chain.say("report", "--figures", to)
     assert said.code == 2 and "cure:" in said.err and str(to) in said.err
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["map", "montage", "doses"])
+def test_figures_of_clusters_are_drawn_again_and_never_those_of_an_earlier_version(
+    chain: Chain, folder: Path, tmp_path: Path, name: str
+) -> None:
+    [run] = collect({"main/0/cluster": chain.made("cluster")}, chain.store)
+    copied = tmp_path / "cluster"
+    shutil.copytree(run.cluster.path, copied)
+    (copied / f"{name}.png").write_bytes(b"a picture in other colours")
+    old = replace(run, cluster=replace(run.cluster, path=copied))
+    job: Any = SimpleNamespace(
+        draft=SimpleNamespace(file=lambda path: tmp_path / Path(path).name), context=SimpleNamespace(store=chain.store)
+    )
+    [picture] = cluster_picture(job, old, name, vectors=False)
+    assert isinstance(picture, Picture) and picture.caption.startswith("“main”, seed 0: ")
+    assert (tmp_path / f"{name}-main.png").read_bytes() == (folder / f"{name}-main.png").read_bytes()
+    assert not list(tmp_path.glob("*.svg"))
+
+
+def test_the_redrawn_map_has_the_axes_of_the_map_of_the_artifact(chain: Chain, folder: Path) -> None:
+    [run] = collect({"main/0/cluster": chain.made("cluster")}, chain.store)
+    assert run.clusters.map_axes is not None and re.match(r"component 1", run.clusters.map_axes[0])
+    assert (folder / "map-main.png").read_bytes() == run.cluster.file("map.png").read_bytes()
+
+
+def test_the_leading_arm_then_trained_arms_then_baselines_have_svg_and_pdf_and_the_page_says_so() -> None:
+    scores: Any = SimpleNamespace(leading="d", trained=["a", "c", "d"], baselines=["b"])
+    runs: Any = [SimpleNamespace(arm=arm) for arm in "abcd"]
+    assert arms_with_vectors(runs, scores) == ["d", "a", "c"]
+    assert "“d”, “a”, “c” only" in which_files(runs, scores)
+    assert "only" not in which_files(runs[2:], scores)

@@ -2,6 +2,8 @@
 
 import io
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -169,19 +171,25 @@ class Context:
 
 @dataclass(frozen=True)
 class Job:
-    """A job that only reads."""
+    """A job whose files lie in one folder."""
 
     context: Context
+    folder: Path
+
+    @property
+    def draft(self) -> Any:
+        """Where the files go."""
+        return SimpleNamespace(file=lambda name: self.folder / name.replace("/", "-"))
 
 
-def test_arms_share_a_map_unless_their_cells_were_segmented_apart(chain: Chain) -> None:
+def test_arms_share_a_map_unless_their_cells_were_segmented_apart(chain: Chain, tmp_path: Path) -> None:
     made = {f"{arm}/0/cluster": chain.made("cluster", arm) for arm in ("main", "intensities")}
     runs = collect(made, chain.store)
     segment = runs[0].segment
     apart = replace(segment, card=replace(segment.card, fingerprint="0" * 12))
     elsewhere = replace(runs[0], arm="elsewhere", segment=apart)
     scores = ScoresByArm([row_of(run) for run in (*runs, elsewhere)])
-    job: Any = Job(Context(chain.store))
+    job: Any = Job(Context(chain.store), tmp_path)
     [section] = map_section(job, runs, scores)
     [shared] = [block for block in section.blocks if isinstance(block, Interactive)]
     assert [arm["name"] for arm in shared.data["arms"]] == ["main", "intensities"] and shared.data["start"] == 0
@@ -191,9 +199,9 @@ def test_arms_share_a_map_unless_their_cells_were_segmented_apart(chain: Chain) 
     assert maps[0]["ids"] == pd.read_parquet(chain.made("cluster").file("map.parquet"))["cell_id"].tolist()
 
 
-def test_clusterings_without_a_map_have_no_section(chain: Chain) -> None:
+def test_clusterings_without_a_map_have_no_section(chain: Chain, tmp_path: Path) -> None:
     [run] = collect({"main/0/cluster": chain.made("cluster")}, chain.store)
     files = {name: entry for name, entry in run.cluster.card.files.items() if name != "map.parquet"}
     bare = replace(run, cluster=replace(run.cluster, card=replace(run.cluster.card, files=files)))
-    job: Any = Job(Context(chain.store))
+    job: Any = Job(Context(chain.store), tmp_path)
     assert map_section(job, [bare], ScoresByArm([row_of(run)])) == []

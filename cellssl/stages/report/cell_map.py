@@ -12,8 +12,7 @@ from cellssl.errors import DataError
 from cellssl.imaging.colour import colour_words
 from cellssl.reporting.html import Block, Folded, Heading, Interactive, Paragraph, Section
 from cellssl.stages.report.arm_scores import ScoresByArm
-from cellssl.stages.report.cluster_figures import arms_with_vectors, cluster_picture
-from cellssl.stages.report.figures import MAP_AXES
+from cellssl.stages.report.cluster_figures import MAP_AXES, arms_with_vectors, cluster_picture
 from cellssl.stages.report.map_columns import effect_column
 from cellssl.stages.report.map_data import Arm, map_data, picture_data
 from cellssl.stages.report.runs import Run, first_seeds

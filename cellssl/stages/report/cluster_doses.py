@@ -7,8 +7,7 @@ from cellssl.reporting import theme
 from cellssl.reporting.figures.dose_response import most_changed_compounds
 from cellssl.reporting.html import Block
 from cellssl.stages.cluster import map
-from cellssl.stages.report import figures
-from cellssl.stages.report.cluster_figures import cluster_picture, wells_by_dose
+from cellssl.stages.report.cluster_figures import caption_of, cluster_picture, wells_by_dose
 from cellssl.stages.report.figure_files import write_figure
 from cellssl.stages.report.runs import Run
 
@@ -30,5 +29,5 @@ def few_doses(job: Job, run: Run, *, vectors: bool) -> tuple[list[Block], list[B
         return whole, []
     shown = wells[control | wells["compound"].isin(order[:COMPOUNDS_SHOWN]).to_numpy(bool)]
     which = f" The {COMPOUNDS_SHOWN} of {len(order)} compounds whose shares change most; the appendix has all."
-    caption = f"“{run.arm}”: {figures.caption_of(run, DOSES)}{which}"
+    caption = f"“{run.arm}”: {caption_of(run, DOSES)}{which}"
     return [write_figure(job, "doses-most-changed.png", map.doses_figure(shown), caption, theme.drawing, shown)], whole

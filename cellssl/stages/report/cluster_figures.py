@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellssl.artifacts.contents import section_of
-from cellssl.artifacts.tables import explained, read_assignments, read_cells, read_csv, read_table
+from cellssl.artifacts.tables import explained, read_assignments, read_cells, read_csv, read_scale, read_table
 from cellssl.engine.build import Job
 from cellssl.reporting import theme
+from cellssl.reporting.figures import dose_response
 from cellssl.reporting.html import Block
 from cellssl.stages.cluster import map, montage
-from cellssl.stages.report import figures
+from cellssl.stages.cluster.map import MAP_CELLS
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.figure_files import write_figure
 from cellssl.stages.report.hit_tables import SPELLED_FLAGS
-from cellssl.stages.report.runs import Run, first_seeds
+from cellssl.stages.report.runs import Run, drawn_of_kept, first_seeds
 from cellssl.stages.shared.card_shapes import ClusterSection
 from cellssl.stages.shared.scaled_crops import common_pixel_um
 
@@ -31,6 +32,12 @@ OF_CELLS = ("cell_id", "plate", "well", "compound", "dose_micromolar")
 OF_WELLS = ("plate", "well", "control", "compound", "dose_micromolar", "n_drawn")
 PLAIN_AXES = ("component 1", "component 2")
 """The axes of a map of principal components where the card, of an earlier version, has no names of axes."""
+MAP_AXES = {
+    "pca": "the plane in which their vectors differ most (first two principal components)",
+    "tsne": "a t-SNE of their vectors",
+    "umap": "a UMAP of their vectors",
+}
+"""What the axes of a map are, by `cluster.map`."""
 
 
 def arms_with_vectors(runs: list[Run], scores: ScoresByArm) -> list[str]:
@@ -57,10 +64,48 @@ def cluster_picture(job: Job, run: Run, name: str, *, vectors: bool) -> list[Blo
     if f"{name}.png" not in run.cluster.card.files:
         return []
     figure, drawn = FIGURES[name](job, run)
-    caption = f"“{run.arm}”, seed {run.seed}: {figures.caption_of(run, f'{name}.png')}"
+    caption = f"“{run.arm}”, seed {run.seed}: {caption_of(run, f'{name}.png')}"
     alt = f"{name} of the arm {run.arm}, seed {run.seed}"
     small = theme.photo if name == "montage" else theme.drawing
     return [write_figure(job, f"{name}-{run.arm}", figure, caption, small, drawn, alt, vectors=vectors)]
+
+
+def caption_of(run: Run, name: str) -> str:
+    """Return what a figure of a cluster artifact shows."""
+    found = run.clusters
+    match name:
+        case "montage.png":
+            channels = channel_colours(run)
+            return f"Cells nearest to the centre of their cluster, nearest first{_drawn(run)}. Channels: {channels}."
+        case "map.png":
+            is_sample = found.cells > MAP_CELLS
+            shown = f"{MAP_CELLS:,} of {found.cells:,} cells, chosen at random," if is_sample else "Cells"
+            axes = MAP_AXES[section_of(run.cluster, ClusterSection).map]
+            return (
+                f"{shown} on {axes}: one point per cell, at the same place in "
+                "every panel, coloured by cluster and by what is known about the cell."
+            )
+    which = "How the share of cells in each cluster changes with dose"
+    if found.k > len(theme.COLOURS):
+        which = (
+            "How the share of cells in clusters changes with dose: for each compound, the "
+            f"{dose_response.CURVES_SHOWN} of {found.k} clusters that change most (wells.csv has all)"
+        )
+    return f"{which}; one point per well; at the left control wells, mean ± standard deviation{_drawn(run)}."
+
+
+def _drawn(run: Run) -> str:
+    """Return which cells a figure is made from."""
+    drawn = drawn_of_kept(run)
+    return f"; from {drawn}" if drawn else ""
+
+
+def channel_colours(run: Run) -> str:
+    """Return the colour in which each channel is shown."""
+    from cellssl.imaging.colour import colour_words
+
+    channels = read_scale(run.segment)["channel"]
+    return colour_words(list(dict.fromkeys(channels.astype(str))))
 
 
 def _map(job: Job, run: Run) -> tuple[Figure, pd.DataFrame]:

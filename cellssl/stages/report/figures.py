@@ -8,34 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellssl.artifacts.contents import not_as_written, read_json_lines, section_of
-from cellssl.artifacts.tables import read_cells, read_scale
+from cellssl.artifacts.contents import not_as_written, read_json_lines
+from cellssl.artifacts.tables import read_cells
 from cellssl.counting import counted
 from cellssl.engine.build import Job
 from cellssl.reporting import theme
-from cellssl.reporting.figures import cells, confusion, dose_response, score_bars
+from cellssl.reporting.figures import cells, confusion, score_bars
 from cellssl.reporting.html import Block, Paragraph, Section
 from cellssl.reporting.natural_sort import natural_key
-from cellssl.stages.cluster.map import MAP_CELLS
 from cellssl.stages.evaluate.metrics import SCHEMES
 from cellssl.stages.pretrain.card_settings import pretrain_settings
 from cellssl.stages.report.arm_scores import ScoresByArm
+from cellssl.stages.report.cluster_figures import channel_colours
 from cellssl.stages.report.figure_files import write_figure, write_picture
-from cellssl.stages.report.runs import Part, Run, active_branches, drawn_of_kept, first_seeds
+from cellssl.stages.report.runs import Part, Run, active_branches, first_seeds
 from cellssl.stages.segment.contact_sheet import SHEET, shown_cells, shows_fields
-from cellssl.stages.shared.card_shapes import ClusterSection
 from cellssl.stages.shared.cell_tables import chosen_cells
 from cellssl.stages.shared.scaled_crops import common_pixel_um, scaled_crops
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MAP_AXES = {
-    "pca": "the plane in which their vectors differ most (first two principal components)",
-    "tsne": "a t-SNE of their vectors",
-    "umap": "a UMAP of their vectors",
-}
-"""What the axes of a map are, by `cluster.map`."""
 
 
 def ami_bars(job: Job, scores: ScoresByArm) -> list[Block]:
@@ -95,37 +87,6 @@ def _in_order(classes: Sequence[str], counts: np.ndarray) -> tuple[list[str], np
     """Return classes and counts in natural order: class 2 before class 10."""
     order = sorted(range(len(classes)), key=lambda place: natural_key(classes[place]))
     return [classes[place] for place in order], counts[np.ix_(order, order)]
-
-
-def caption_of(run: Run, name: str) -> str:
-    """Return what a figure of a cluster artifact shows."""
-    found = run.clusters
-    match name:
-        case "montage.png":
-            return (
-                f"Cells nearest to the centre of their cluster, nearest first{_drawn(run)}. Channels: {_colours(run)}."
-            )
-        case "map.png":
-            is_sample = found.cells > MAP_CELLS
-            shown = f"{MAP_CELLS:,} of {found.cells:,} cells, chosen at random," if is_sample else "Cells"
-            axes = MAP_AXES[section_of(run.cluster, ClusterSection).map]
-            return (
-                f"{shown} on {axes}: one point per cell, at the same place in "
-                "every panel, coloured by cluster and by what is known about the cell."
-            )
-    which = "How the share of cells in each cluster changes with dose"
-    if found.k > len(theme.COLOURS):
-        which = (
-            "How the share of cells in clusters changes with dose: for each compound, the "
-            f"{dose_response.CURVES_SHOWN} of {found.k} clusters that change most (wells.csv has all)"
-        )
-    return f"{which}; one point per well; at the left control wells, mean ± standard deviation{_drawn(run)}."
-
-
-def _drawn(run: Run) -> str:
-    """Return which cells a figure is made from."""
-    drawn = drawn_of_kept(run)
-    return f"; from {drawn}" if drawn else ""
 
 
 def views(job: Job, runs: list[Run], vectors: Sequence[str]) -> list[Section]:
@@ -258,7 +219,7 @@ def _known_of(cells: pd.DataFrame) -> pd.DataFrame:
 
 def channels_and_side(job: Job, run: Run) -> str:
     """Return the colour of every channel, and how wide the picture of a cell is."""
-    return f"Channels: {_colours(run)}.{_side(job, run)}"
+    return f"Channels: {channel_colours(run)}.{_side(job, run)}"
 
 
 def _side(job: Job, run: Run) -> str:
@@ -269,14 +230,6 @@ def _side(job: Job, run: Run) -> str:
         return ""
     side_px = scaled_crops(run.segment, job.context.store, cells.head(1)).shape[-1]
     return f" Each square is {pixel_um * side_px:.3g} µm wide."
-
-
-def _colours(run: Run) -> str:
-    """Return the colour in which each channel is shown."""
-    from cellssl.imaging.colour import colour_words
-
-    channels = read_scale(run.segment)["channel"]
-    return colour_words(list(dict.fromkeys(channels.astype(str))))
 
 
 def _bytes(views: Any) -> np.ndarray:
