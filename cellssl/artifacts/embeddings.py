@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 GROUP_BYTES = 2**26
 """Size of the vectors in one row group, which is what writer and readers hold in memory at a time."""
+COLUMNS_AT_A_TIME = 64
+"""Columns of vectors that are read at a time where few rows of them are wanted."""
 PREFIX = "emb_"
 MEASURED_PREFIXES = ("Nuclei_", "Cells_", "Cytoplasm_")
 """How the names of CellProfiler's measurements begin."""
@@ -134,17 +136,22 @@ def read(path: Path) -> tuple[pd.DataFrame, Float32[np.ndarray, "n dim"]]:
 
 
 def read_rows(path: Path, rows: Int[np.ndarray, "m"]) -> Float32[np.ndarray, "m dim"]:
-    """Return the vectors of some rows, which ascend; no more of the table is held in memory than a block of it."""
+    """Return the vectors of some rows, which ascend; no more of the table is held in memory than a part of its columns
+    in one row group.
+    """
     names = read_names(path)
-    parts, start = [np.empty((0, len(names)), np.float32)], 0
+    found, start = np.empty((len(rows), len(names)), np.float32), 0
     with explained(path), open_parquet(path) as file:
-        for batch in file.iter_batches(batch_size=16_384, columns=names):
-            here = rows[(rows >= start) & (rows < start + len(batch))] - start
-            if len(here):
-                columns = [column.to_numpy(zero_copy_only=False)[here] for column in batch.columns]
-                parts.append(np.stack(columns, axis=1))
-            start += len(batch)
-    return np.concatenate(parts)
+        for group in range(file.num_row_groups):
+            end = start + file.metadata.row_group(group).num_rows
+            first, last = np.searchsorted(rows, [start, end])
+            if last > first:
+                for place in range(0, len(names), COLUMNS_AT_A_TIME):
+                    table = file.read_row_group(group, names[place : place + COLUMNS_AT_A_TIME])
+                    for offset, column in enumerate(table.columns):
+                        found[first:last, place + offset] = column.to_numpy()[rows[first:last] - start]
+            start = end
+    return found
 
 
 def read_names(path: Path) -> list[str]:

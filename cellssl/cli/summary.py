@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellssl.cli.columns import WIDTH, fitted
 from cellssl.counting import counted
+from cellssl.reporting.signs import SYMBOL_OF_COLOUR
 
 if TYPE_CHECKING:
     from cellssl.artifacts.store import Artifact
@@ -23,7 +24,6 @@ LEGEND = (
     ({"active"}, "active: of tested treatments"),
 )
 """Columns, and what their names stand for."""
-SIGNS = {"green": "✓", "amber": "!", "red": "✗", "grey": "?"}
 
 
 def summary(report: Artifact, width: int = WIDTH) -> list[str]:
@@ -35,6 +35,7 @@ def summary(report: Artifact, width: int = WIDTH) -> list[str]:
     table = read_json_of(report, "table.json", ShownTable)
     return [
         *wrapped(answer(report.card.metrics), width),
+        *wrapped(str(report.card.metrics.get("since", "")), width),
         *_lights(report.card.metrics, width),
         *table_lines(table.header, table.rows, width),
         f"page: {report.path / 'report.html'}",
@@ -43,6 +44,8 @@ def summary(report: Artifact, width: int = WIDTH) -> list[str]:
 
 def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
     """Return a table of arms that fits; what is left out of it is said below."""
+    if set(header) <= {"arm", "seeds"}:
+        return []  # no score at all
     shown = [[cell.replace(" ± ", "±") for cell in row] for row in rows[:MOST_ROWS]]
     others = [name for name in reversed(header) if name not in FIRST]
     lines, left_out = fitted(header, shown, width, shrink=["arm"], drop=[*others, *LAST_TO_GO], right=header[1:])
@@ -78,7 +81,8 @@ def _lights(metrics: Mapping[str, Any], width: int) -> list[str]:
     if not isinstance(lights, list):
         return []
     pairs = [pair for pair in lights if isinstance(pair, list | tuple) and len(pair) == 2]
-    return wrapped("checks: " + ", ".join(f"{name} {SIGNS.get(light, light)}" for name, light in pairs), width)
+    each = ", ".join(f"{name} {SYMBOL_OF_COLOUR.get(light, light)}" for name, light in pairs)
+    return wrapped(f"checks: {each}", width)
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:

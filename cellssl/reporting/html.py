@@ -13,10 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+
+from cellssl.reporting.signs import SIGNS, Light
 
 STYLES = ("page.css", "first_screen.css", "map.css", "plates.css", "tables.css")
 """Style sheets, in the order in which the page has them."""
@@ -30,15 +32,6 @@ class Strong:
     """A value that stands out in its column, such as the best one."""
 
     text: str
-
-
-@dataclass(frozen=True)
-class Link:
-    """A word that leads to another place of the page."""
-
-    text: str
-    anchor: str
-    """The anchor of a section, or of a row, without its "#"."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ class Images:
     alt: str
 
 
-Rich = Strong | Link | Bar | Images
+Rich = Strong | Bar | Images
 """Cells of tables that are more than a value."""
 
 
@@ -143,10 +136,6 @@ class Interactive:
     data: Any
     """What can be written as JSON; the pixels of pictures are strings, see `data_uri`."""
     fallback: Sequence["Block"]
-
-
-Light = Literal["good", "bad", "unsure", "unknown"]
-"""What a check says: it passed, it speaks against the result, there is too little to judge, it was not made."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +214,7 @@ def _environment() -> Environment:
     )
     environment.tests.update({kind.__name__: partial(_is_a, kind) for kind in get_args(Block)})
     environment.tests.update({kind.__name__: partial(_is_a, kind) for kind in get_args(Rich)})
+    environment.globals["signs"] = SIGNS
     environment.filters.update(data_uri=data_uri, head_and_body=_head_and_body, json_data=_json_data)
     return environment
 
@@ -253,7 +243,7 @@ def _json_data(data: Any) -> Markup:
 
 def data_uri(image: bytes) -> Markup:
     """Return a PNG, JPEG or WebP as a data URI, so that the page needs no second file; nothing in it needs escaping."""
-    kind = "jpeg" if image.startswith(_JPEG) else "webp" if image[8:12] == b"WEBP" else "png"
+    kind = "jpeg" if image.startswith(_JPEG) else "png"
     return Markup(f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}")
 
 
@@ -267,7 +257,9 @@ class _Cell:
     rich: Rich | None = None
     """What it shows in place of text."""
     head: str = ""
-    """The head of its column."""
+    """The head of its column; of a head itself empty."""
+    is_sorted: bool = True
+    """Whether a click on this head can sort by it: not by pictures."""
 
 
 def _head_and_body(table: Table) -> tuple[list[_Cell], list[list[_Cell]]]:
@@ -275,7 +267,11 @@ def _head_and_body(table: Table) -> tuple[list[_Cell], list[list[_Cell]]]:
     columns = [[_value(row[place]) for row in table.rows] for place in range(len(table.header))]
     numeric = [all(_is_number(value) for value in column) for column in columns]
     decimals = [_decimals(column) for column in columns]
-    head = [_Cell(name, is_number) for name, is_number in zip(table.header, numeric, strict=True)]
+    drawn = [any(isinstance(row[place], Images) for row in table.rows) for place in range(len(table.header))]
+    head = [
+        _Cell(name, is_number, is_sorted=not is_drawn)
+        for name, is_number, is_drawn in zip(table.header, numeric, drawn, strict=True)
+    ]
     body = [
         [
             _Cell(shown(_value(value), digits), is_number, value if isinstance(value, Rich) else None, name)
@@ -289,7 +285,7 @@ def _head_and_body(table: Table) -> tuple[list[_Cell], list[list[_Cell]]]:
 def _value(value: Value | Rich) -> Value:
     """Return the value of a cell as it is sorted and read aloud."""
     match value:
-        case Strong() | Link():
+        case Strong():
             return value.text
         case Bar():
             return ", ".join(f"{part.name} {100 * part.share:.0f} %" for part in value.parts)

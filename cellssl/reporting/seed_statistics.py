@@ -59,16 +59,6 @@ def by_seed(rows: Sequence[Mapping[str, object]], arm: str, metric: str) -> dict
     return {int(str(row["seed"])): _float(row.get(metric)) for row in of_arm}
 
 
-def score_table(scores: Sequence[ArmScores], metrics: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of a table; `metrics` maps metrics to column names, and the last column counts seeds."""
-    header = ["arm", *metrics.values(), "seeds"]
-    rows = []
-    for each in scores:
-        seeds = max((each.by_metric[metric].n for metric in metrics), default=0)
-        rows.append([each.arm, *(str(each.by_metric[metric]) for metric in metrics), str(seeds)])
-    return header, rows
-
-
 def number(value: float) -> str:
     """Return the value with two decimals, and without a minus before a zero."""
     text = f"{value:.2f}"

@@ -1,14 +1,16 @@
 """theme: figures -> PNG, SVG and PDF files in one style, the same bytes each time, and smaller copies for a page."""
 
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import wraps
 from itertools import pairwise
 from typing import Any, Literal, ParamSpec
 
 import numpy as np
 from cycler import cycler
+from fontTools.subset import Options
 from jaxtyping import Bool
 from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -37,6 +39,8 @@ OTHER_COLOURS = ("#44AA99", "#882255", "#DDCC77", "#117733", "#88CCEE", "#CC6677
 Dash = Literal["-", "--", ":", "-."]
 DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
 MARKERS = ("o", "^", "s", "D")
+OTHER_MARKERS = (*MARKERS, "v", "P", "X")
+"""The markers of groups that are no clusters, of which a screen has more."""
 COLOUR_MAP = "viridis"
 """A colour map that can be read with every common colour blindness, and in grey print."""
 LIGHT_SHADE = 0.45
@@ -51,6 +55,10 @@ WIDTH_PX = 1152
 DPI = WIDTH_PX / WIDTH_INCH
 RASTER_DPI = 300
 """Resolution of what SVG and PDF hold as pixels: pictures, and clouds of many points."""
+COMPRESSION = 4
+"""How hard PNGs are compressed, of 9: 6 takes three times as long, for a hundredth less."""
+SMALL_COMPRESSION = 6
+"""As above, for PNGs of the page: 9 takes five times as long, for a fiftieth less."""
 EPSILON_INCH = 0.001
 POINTS_AS_PATHS, LINE_POINTS_AS_PATHS = 4000, 20_000
 """Where all clouds of a figure, or one line, have more points, they are pixels in SVG and PDF: drawing programs could
@@ -109,8 +117,16 @@ def cluster_style(number: int) -> GroupStyle:
 
 
 def other_style(place: int) -> GroupStyle:
-    """Return the style of a group that is no cluster (a plate, a compound, a class, an arm) by its index."""
-    return _style(OTHER_COLOURS, place)
+    """Return the style of a group that is no cluster (a plate, a compound, a class, an arm) by its index.
+
+    The first `OTHER_STYLES` groups differ in colour or marker.
+    """
+    marker = OTHER_MARKERS[place // len(OTHER_COLOURS) % len(OTHER_MARKERS)]
+    return replace(_style(OTHER_COLOURS, place), marker=marker)
+
+
+OTHER_STYLES = len(OTHER_COLOURS) * len(OTHER_MARKERS)
+"""Number of groups that are no clusters and have different colours or markers."""
 
 
 def _style(colours: tuple[str, ...], place: int) -> GroupStyle:
@@ -158,8 +174,10 @@ def png(figure: Figure) -> bytes:
     with style.context(_RC_PARAMS, after_reset=True):
         before, canvas = figure.dpi, FigureCanvasAgg(figure)
         figure.set_dpi(DPI)
-        canvas.print_png(buffer, metadata={"Software": None})  # savefig draws twice where a layout is computed
+        canvas.draw()  # savefig draws twice where a layout is computed
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         figure.set_dpi(before)
+        Image.fromarray(pixels).save(buffer, format="png", dpi=(DPI, DPI), compress_level=COMPRESSION)
     FigureCanvasAgg(figure)  # takes the place of the one with the pixels: Python keeps figures, as circles, for a while
     return buffer.getvalue()
 
@@ -191,9 +209,21 @@ def vectors(figure: Figure) -> tuple[bytes, bytes]:
         _for_vectors(figure)
         svg = _vector(figure, FigureCanvasSVG, {"Date": None, "Creator": None})
         figure.set_layout_engine("none")
-        pdf = _vector(figure, FigureCanvasPdf, {"CreationDate": None, "Creator": None, "Producer": None})
+        with _without_typesetting():
+            pdf = _vector(figure, FigureCanvasPdf, {"CreationDate": None, "Creator": None, "Producer": None})
     FigureCanvasAgg(figure)
     return svg, pdf
+
+
+@contextmanager
+def _without_typesetting() -> Iterator[None]:
+    """Leave out of fonts in PDFs what typesetting needs, and no reader of PDFs uses: it takes most of their time."""
+    before = Options._drop_tables_default
+    Options._drop_tables_default = [*before, "GSUB", "GPOS", "GDEF", "kern"]
+    try:
+        yield
+    finally:
+        Options._drop_tables_default = before
 
 
 @styled
@@ -303,5 +333,5 @@ def drawing(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     few = picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     few.putpalette([255 if level > WHITISH else level for level in few.getpalette() or ()])
-    few.save(buffer, format="png", optimize=True)
+    few.save(buffer, format="png", compress_level=SMALL_COMPRESSION)
     return buffer.getvalue()

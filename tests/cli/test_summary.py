@@ -3,6 +3,7 @@
 import pytest
 
 from cellssl.cli.summary import answer, table_lines
+from cellssl.reporting.signs import SYMBOL_OF_COLOUR
 
 HEADER = ["arm", "AMI", "kNN", "linear", "new plate", "active", "seeds"]
 ROW = ["pretrain-with-a-very-long-name-of-an-arm", *(["0.36 ± 0.01"] * 4), "12/28", "3"]
@@ -29,3 +30,8 @@ def test_the_answer_is_that_of_the_page_or_counts_active_treatments() -> None:
     assert answer({"scores": rows}) == "active treatments: from 3 of 12 (a) to 5 of 12 (b)"
     assert answer({"scores": rows[:1]}) == "3 of 12 tested treatments active, by the arm a"
     assert answer({"scores": [{"arm": "a"}]}) == ""
+
+
+def test_a_table_without_any_score_is_left_out_and_lights_have_the_signs_of_the_page() -> None:
+    assert table_lines(["arm", "seeds"], [["main", "1"]]) == []
+    assert set(SYMBOL_OF_COLOUR) == {"green", "red", "amber", "grey"} and len(set(SYMBOL_OF_COLOUR.values())) == 4

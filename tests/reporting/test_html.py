@@ -12,6 +12,7 @@ from cellssl.reporting.html import (
     Details,
     Folded,
     Heading,
+    Images,
     Page,
     Paragraph,
     Picture,
@@ -181,6 +182,13 @@ def test_folded_blocks_are_in_the_page() -> None:
     page = parsed(Folded("More", [Table(["arm"], [["sum"]]), Paragraph("words")]))
     assert page.within("summary") == ["More"]
     assert page.within("td") == ["sum"]
+
+
+def test_a_column_of_pictures_cannot_be_sorted() -> None:
+    heads = [
+        each for tag, each in parsed(Table(["arm", "cells"], [["sum", Images([PNG], "1 cell")]])).tags if tag == "th"
+    ]
+    assert ["data-unsorted" in attributes for attributes in heads] == [False, True]
 
 
 def test_columns_of_numbers_are_aligned_to_the_right() -> None:

@@ -196,7 +196,10 @@ def test_the_table_that_is_saved_has_the_selected_cells_and_their_clusters_in_ev
     assert saved["cell_id"].tolist() == ours["cell_id"].tolist()
     assert saved["well"].tolist() == ours["well"].tolist()
     assert saved["dose_micromolar"].tolist() == ours["dose_micromolar"].tolist()
-    assert saved["cluster of main"].tolist() == ours["cluster"].tolist()
+    np.testing.assert_allclose(saved["map_x of main"], ours["map_x"], atol=2e-4 * np.ptp(ours["map_x"]))
+    np.testing.assert_allclose(saved["map_y of intensities"], other["map_y"], atol=2e-4 * np.ptp(other["map_y"]))
+    known = {"label", "control"} & set(saved.columns)
+    assert known and saved["cluster of main"].tolist() == ours["cluster"].tolist()
     assert saved["cluster of intensities"].tolist() == other["cluster"].tolist()
 
 
@@ -258,6 +261,7 @@ def test_an_entry_of_the_legend_hides_its_cells(made_up: Tab) -> None:
 def test_the_wheel_zooms_about_the_pointer_and_a_drag_pans(made_up: Tab) -> None:
     x, y = place_of(made_up, 20)
     made_up.mouse.move(x, y)
+    made_up.focus("canvas.map-points")
     made_up.mouse.wheel(0, -300)
     wait_until(made_up, "cellssl.maps[0].scale > 1.5")
     assert place_of(made_up, 20) == pytest.approx((x, y), abs=1)
@@ -265,6 +269,129 @@ def test_the_wheel_zooms_about_the_pointer_and_a_drag_pans(made_up: Tab) -> None
     made_up.mouse.move(x + 15, y + 25, steps=4)
     made_up.mouse.up()
     assert place_of(made_up, 20) == pytest.approx((x + 15, y + 25), abs=6)
+
+
+def test_the_wheel_scrolls_the_page_until_the_map_has_the_focus(made_up: Tab) -> None:
+    made_up.evaluate("document.body.style.paddingTop = document.body.style.paddingBottom = '2000px'")
+    made_up.locator("canvas.map-points").scroll_into_view_if_needed()
+    before = made_up.evaluate("scrollY")
+    made_up.mouse.move(*place_of(made_up, 20))
+    made_up.mouse.wheel(0, -300)
+    wait_until(made_up, f"scrollY < {before}")
+    assert made_up.evaluate("cellssl.maps[0].scale") == 1
+    made_up.focus("canvas.map-points")
+    made_up.evaluate("cellssl.maps[0].zoom(200)")
+    before = made_up.evaluate("scrollY")
+    made_up.mouse.wheel(0, -100)
+    wait_until(made_up, f"scrollY < {before}")
+
+
+def test_a_zoomed_map_shows_the_same_cells_in_a_window_of_another_size(made_up: Tab) -> None:
+    x, y = (place - start for place, start in zip(place_of(made_up, 0), place_of_canvas(made_up), strict=True))
+    made_up.evaluate(f"cellssl.maps[0].zoom(20, {x}, {y})")
+    made_up.set_viewport_size({"width": 800, "height": 900})
+    wait_until(made_up, "cellssl.maps[0].width === cellssl.maps[0].canvas.clientWidth && !cellssl.maps[0].waiting")
+    assert made_up.evaluate("cellssl.maps[0].inView(0)")
+    assert pixels_of(made_up, "canvas.map-points")[..., 3].any()
+
+
+def place_of_canvas(tab: Tab) -> tuple[float, float]:
+    box = tab.locator("canvas.map-points").bounding_box()
+    assert box is not None
+    return box["x"], box["y"]
+
+
+def test_a_finger_pans_a_zoomed_map_and_scrolls_past_a_whole_one(made_up: Tab) -> None:
+    touch = "getComputedStyle(cellssl.maps[0].canvas).touchAction"
+    assert made_up.evaluate(touch) == "pan-y"
+    made_up.evaluate("cellssl.maps[0].zoom(2)")
+    assert made_up.evaluate(touch) == "none"
+    made_up.evaluate("cellssl.maps[0].reset()")
+    assert made_up.evaluate(touch) == "pan-y"
+
+
+def test_a_point_on_the_border_of_the_view_is_drawn_as_far_as_it_is_inside(made_up: Tab) -> None:
+    made_up.evaluate("cellssl.maps[0].zoom(3)")
+    for right, down in [(1, 0), (0, 1)]:
+        made_up.evaluate("cellssl.maps[0].clear()")
+        axis = "screenX" if right else "screenY"
+        offset = made_up.evaluate(f"cellssl.maps[0].{axis}(20)") - 1
+        made_up.evaluate(f"cellssl.maps[0].pan({-right * offset}, {-down * offset}); cellssl.maps[0].draw()")
+        x, y = made_up.evaluate("[cellssl.maps[0].screenX(20), cellssl.maps[0].screenY(20)]")
+        shown = pixels_of(made_up, "canvas.map-points")
+        assert 0 <= min(x, y) <= 1.01 and shown[round(y) + (1 - right), round(x) + right, 3] == 255
+        assert not right or not shown[round(y) - 3 : round(y) + 4, -3:, 3].any(), "nothing on the other side"
+
+
+def test_cells_of_a_well_that_are_not_seen_are_counted_apart(made_up: Tab) -> None:
+    made_up.select_option("select >> nth=0", label="other")
+    wait_until(made_up, READY)
+    made_up.evaluate("cellssl.showCells('Well', ['cell 1', 'cell 35', 'cell 38'])")
+    assert "Well: 1 of 30 cells" in made_up.inner_text(".map-selection")
+    assert "2 more of these cells are on the maps of other arms only" in made_up.inner_text(".map-selection")
+    made_up.select_option("select >> nth=0", label="one")
+    wait_until(made_up, READY)
+    assert "Well: 3 of 40 cells" in made_up.inner_text(".map-selection h3")
+    made_up.locator(".map-legend li button").first.click()  # cluster 0, that of the cells 1, 4, ..., 37
+    assert "Well: 2 of 27 cells" in made_up.inner_text(".map-selection h3")
+    assert "1 more of these cells is hidden by the legend" in made_up.inner_text(".map-selection")
+    assert made_up.locator(".map-montage button").count() == 2
+
+
+def test_a_cell_that_the_legend_hides_is_neither_pinned_nor_ringed_and_its_label_comes_back(made_up: Tab) -> None:
+    made_up.focus("canvas.map-points")
+    made_up.keyboard.press("n")
+    cell = made_up.evaluate("cellssl.maps[0].focused")
+    entry = made_up.locator(".map-legend li button").nth({0: 2, 1: 0, 2: 1}[cell % 3])
+    entry.click()
+    wait_until(made_up, "document.querySelector('.map-tip').hidden")
+    made_up.focus("canvas.map-points")
+    made_up.keyboard.press("Enter")
+    assert made_up.locator(".map-pin").count() == 0
+    entry.click()
+    wait_until(made_up, "!document.querySelector('.map-tip').hidden")
+
+
+def test_escape_leaves_the_lasso_and_a_click_in_it_pins_nothing(made_up: Tab) -> None:
+    button = made_up.get_by_role("button", name="Lasso")
+    button.click()
+    made_up.mouse.click(*place_of(made_up, 7))
+    assert made_up.locator(".map-pin").count() == 0
+    made_up.keyboard.press("Escape")
+    assert button.get_attribute("aria-pressed") == "false"
+
+
+def test_a_button_that_is_made_anew_keeps_the_focus(made_up: Tab) -> None:
+    for name in ("Hide all", "Show all"):
+        made_up.get_by_role("button", name=name).press("Enter")
+        assert made_up.evaluate("document.activeElement.textContent") == name
+    made_up.get_by_role("button", name="Hide all").click()
+    made_up.focus("canvas.map-points")
+    made_up.keyboard.press("n")
+    assert made_up.inner_text("[role=status]") == "No cell is in view."
+
+
+def test_one_of_many_values_without_a_look_stands_out_when_it_is_picked(browser: Browser, tmp_path: Path) -> None:
+    names = [f"c{number}" for number in range(80)]
+    with browser.opened(made_up_page(tmp_path, cells=80, compound=names)) as tab:
+        wait_until(tab, READY)
+        tab.select_option("select >> nth=1", "compound")
+        assert "others (24)" in tab.inner_text(".map-legend")
+        wait_until(tab, "!cellssl.maps[0].waiting")
+        assert colours_of_points(tab).count("#b4bcc8") == 24
+        tab.get_by_label("Show one of the others").select_option("c79")
+        wait_until(tab, "!cellssl.maps[0].waiting")
+        assert [place for place, colour in enumerate(colours_of_points(tab)) if colour == "#d00000"] == [79]
+
+
+def test_the_scale_of_amounts_is_that_of_its_values(browser: Browser, tmp_path: Path) -> None:
+    doses = [*np.linspace(1, 10, 39), 1000]
+    with browser.opened(made_up_page(tmp_path, compound="x", dose_micromolar=doses)) as tab:
+        wait_until(tab, READY)
+        tab.select_option("select >> nth=1", "dose_micromolar")
+        assert tab.locator(".map-ends span").all_inner_texts() == ["1", "31.6", "1000"]
+        shades = tab.evaluate("document.querySelector('.map-ramp').style.background")
+        assert shades.count("rgb(") == 16
 
 
 def test_other_parts_of_the_page_can_show_the_cells_of_a_well(tab: Tab, chain: Chain) -> None:
@@ -290,6 +417,15 @@ def test_on_a_phone_the_map_is_as_wide_as_the_page_and_a_touch_pins(browser: Bro
             tab.evaluate(f"{canvas}.dispatchEvent(new PointerEvent('{kind}', {touch}))")
         assert tab.locator(".map-pin").count() == 1
         assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize(("page_px", "least_px"), [(700, 600), (900, 500)])
+def test_the_map_is_no_narrow_strip_beside_its_legend(
+    browser: Browser, tmp_path: Path, page_px: int, least_px: int
+) -> None:
+    with browser.opened(made_up_page(tmp_path), page_px) as tab:
+        wait_until(tab, READY)
+        assert tab.evaluate("cellssl.maps[0].width") > least_px
 
 
 def test_without_javascript_and_in_print_there_is_the_picture(browser: Browser, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_the_report_writes_the_table_as_csv_and_pages_without_blocks_have_none(
     table = pd.read_csv(folder / "blocks.csv")
     assert table[["scheme", "score", "block"]].drop_duplicates().shape == (10, 3)
     assert "What each block adds" in (folder / "report.html").read_text()
-    assert (folder / "curves-context+bright-context.png").exists(), "losses of the block that was trained"
+    assert (folder / "figures" / "curves-context+bright-context.png").exists(), "losses of the block that was trained"
     scores = pd.read_csv(folder / "scores.csv").loc[0]
     first = table.query("scheme == 'split' and score == 'linear' and block == 'bright'").iloc[0]
     assert scores["linear_added_by_bright"] == pytest.approx(first["difference"])

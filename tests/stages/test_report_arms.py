@@ -17,9 +17,10 @@ from cellssl.artifacts import embeddings
 from cellssl.artifacts.store import Artifact
 from cellssl.reporting.html import Images, Strong
 from cellssl.stages.cluster.normalised import normalised_as_before
-from cellssl.stages.report.arm_differences import differences_in_words
+from cellssl.stages.report.arm_differences import difference_table, differences_in_words
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.arm_tables import arm_blocks
+from cellssl.stages.report.flat_settings import flat_settings
 from cellssl.stages.report.normalised_sample import normalised_sample, read_cells_of
 from cellssl.stages.report.runs import Run, collect, row_of
 from cellssl.stages.report.score_tables import best_arms, score_blocks
@@ -122,7 +123,46 @@ def test_paired_differences_are_those_of_a_paired_t_test(runs: list[Run], tmp_pa
         text = f"{np.subtract(values['a'], values[arm]).mean():+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
         (cell,) = (row[1] for row in table.rows if row[0] == arm)  # type: ignore[union-attr]
         assert (cell.text if isinstance(cell, Strong) else cell) == text
-        assert isinstance(cell, Strong) == (found.loc[arm, "corrected_p_value"] < 0.05)
+        assert isinstance(cell, Strong) == (interval.low > 0)
+    assert "of the 2 comparisons of its column" in table.caption  # type: ignore[union-attr]
+
+
+def test_bold_and_interval_of_a_difference_agree_on_which_side_of_0_it_lies() -> None:
+    from cellssl.reporting.paired_tests import PairedTest
+    from cellssl.stages.report.paired_differences import _cell
+
+    tests = [PairedTest(0.06, 9, low, 0.12, 0.02, 0.04) for low in (-0.0022, 0.0031, 0.0)]
+    assert _cell(tests[0]) == "+0.06 (-0.002 to +0.12)"
+    assert _cell(tests[1]) == Strong("+0.06 (+0.003 to +0.12)")
+    assert _cell(tests[2]) == "+0.06 (0.00 to +0.12)"
+
+
+def with_pretrain(run: Run, arm: str, **changed: Any) -> Run:
+    assert run.model is not None
+    card = replace(run.model.card, section={**run.model.card.section, **changed})
+    return replace(run, arm=arm, model=replace(run.model, card=card))
+
+
+def test_arms_that_differ_in_their_branches_only_have_a_row_that_says_so(runs: list[Run]) -> None:
+    branch = runs[0].trained[0].trained.card.section["branches"]["context"]
+    other = with_pretrain(runs[0], "other", branches={"centre": branch})
+    both = with_pretrain(runs[0], "both", branches={"context": branch, "centre": branch, "off": branch | {"weight": 0}})
+    untrained = with_pretrain(runs[0], "untrained", epochs=0.0, batch=999)
+    stopping = with_pretrain(runs[0], "stopping", early_stopping={"every_epochs": 1.0, "patience": 7})
+    (folded,) = difference_table([runs[0], other, both, untrained, stopping])
+    rows = {row[0]: row[1:] for row in folded.blocks[0].rows}  # type: ignore[union-attr]
+    assert rows.pop("pretrain.branches") == ["context", "centre", "context, centre", "–", "context"]
+    assert rows.pop("pretrain.early_stopping.patience") == ["–", "–", "–", "–", "7"]
+    assert rows.pop("pretrain.epochs")[3] == "0" and set(rows) == {"pretrain.early_stopping.every_epochs"}
+
+
+def test_blocks_are_called_by_what_they_are_of() -> None:
+    blocks = {
+        "blocks": [{"of": "pretrain", "name": None, "weight": 1.0}, {"of": "features", "name": "f", "weight": 2.0}]
+    }
+    found = dict(flat_settings(blocks, "embed"))
+    assert found["embed.blocks"] == "pretrain, f" and found["embed.blocks.f.weight"] == "2"
+    assert found["embed.blocks.f.of"] == "features"
 
 
 def test_one_seed_has_no_interval_and_the_page_says_so(report: Artifact) -> None:

@@ -1,11 +1,15 @@
 """The rows of clusters: their numbers against the parquet files, noise, many clusters, and where they stand."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from cellssl.errors import IntegrityError
 from cellssl.profiling.clusterer import NOISE
 from cellssl.reporting.html import Bar, Folded, Page, Section, Table, render
 from cellssl.reporting.theme import CONTROL, TREATED
@@ -129,3 +133,12 @@ def test_names_from_outside_are_escaped() -> None:
     html = "".join(render(Page("x", [], [Section("Clusters", row_blocks(found, {}, hostile, "c"))])))
     assert hostile not in html
     assert "&lt;script&gt;alert(1)" in html
+
+
+def test_a_table_of_nearest_cells_without_their_clusters_is_an_error_with_a_cure(chain: Chain, tmp_path: Path) -> None:
+    run = run_of(chain, "main")
+    (tmp_path / "nearest.csv").write_text("cell_id,rank\na,0\n")
+    cluster: Any = SimpleNamespace(card=run.cluster.card, file=lambda name: tmp_path / name)
+    with pytest.raises(IntegrityError, match="not the table") as error:
+        nearest_cells(replace(run, cluster=cluster), chain.store)
+    assert error.value.hint is not None and "--force" in error.value.hint

@@ -1,20 +1,25 @@
 """report: the answer, its picture, its cells and its checks stand on the first screen, on a phone, and in print."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from cellssl.artifacts.embeddings import read, read_rows
+from cellssl.stages.hits.caution_words import FIXED_LAYOUT
+from cellssl.stages.hits.metrics import HitsMetrics, RetrievalRule
 from cellssl.stages.report import answer_cells
 from cellssl.stages.report.arm_scores import ScoresByArm
-from cellssl.stages.report.check import Check, Finding, in_short, keyed, not_made, too_little
+from cellssl.stages.report.check import Check, Finding, in_short, keyed, not_made, summary, too_little
 from cellssl.stages.report.checks import checks
 from cellssl.stages.report.findings import answer
+from cellssl.stages.report.hit_checks import apart, doubtful
 from cellssl.stages.report.lights import RULES, in_words, lights
 from cellssl.stages.report.runs import Run, collect, row_of
 from tests.browser import needs_chromium, opened
@@ -37,6 +42,12 @@ def page(file: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def run(chain: Chain) -> Run:
     return collect({"main/0/cluster": chain.made("cluster", "main")}, chain.store)[0]
+
+
+def found_hits(**found: Any) -> HitsMetrics:
+    """Return what a search for hits has found."""
+    known = {"wells": 40, "control_wells": 8, "plates": 2, "treatments": 9, "tested": 9, "active": 3, "alpha": 0.05}
+    return HitsMetrics(**known | {"normalise": (), "aggregate": "mean", "dim": 8} | found)
 
 
 def test_the_page_begins_with_the_answer_and_how_sure_it_is(page: str, chain: Chain) -> None:
@@ -79,6 +90,53 @@ def test_a_light_follows_the_first_check_that_applies_also_where_there_is_too_li
     assert found["not the cell count"] == "grey", "no such check was asked for"
 
 
+def test_a_nuisance_that_any_check_finds_is_not_hidden_by_one_that_passed() -> None:
+    passed, against = Check("Is it?", "no", "", "passed"), Check("Is it?", "yes", "", "against")
+    found = {"plate": passed, "apart": against, "field_position": against, "by_cell_number": passed, "density": against}
+    colours = dict(in_words(lights(keyed(found))))
+    assert {colours[f"not the {name}"] for name in ("plate", "position", "cell count")} == {"red"}
+
+
+def test_replicates_on_one_plate_say_nothing_about_plates() -> None:
+    one_plate = too_little("Plate?", "one plate", "one plate only")
+    apart = Check("Apart?", "no", "", "against", about=("position",))
+    colours = dict(in_words(lights(keyed({"plate": one_plate, "apart": apart}))))
+    assert (colours["not the plate"], colours["not the position"]) == ("amber", "red")
+
+
+def test_a_layout_where_position_can_be_the_effect_is_no_green_light() -> None:
+    apart, well = too_little("Apart?", "one compound", "one"), Check("Well?", "no", "", "passed")
+    moved, fixed = (found_hits(cautions=cautions) for cautions in ((), (f"{FIXED_LAYOUT}, so what these share",)))
+    for found, colour in ((moved, "amber"), (fixed, "red")):
+        shown = lights(keyed({"apart": apart, "well": well, "doubtful": doubtful(found)}))
+        assert dict(in_words(shown))["not the position"] == colour
+
+
+def test_replicates_that_are_alike_nowhere_are_not_said_to_be_alike_on_one_plate() -> None:
+    def rule(recall: float) -> RetrievalRule:
+        return RetrievalRule(40, 60, recall, 0.1, 0.2, 0.1)
+
+    nowhere, here = ({"any": rule(of_any), "other_plate": rule(0.0)} for of_any in (0.03, 0.8))
+    alone = apart(found_hits(retrieval=nowhere))
+    assert (alone.doubt, alone.about) == ("replicates are not alike anywhere", ())
+    assert apart(found_hits(retrieval=here)).doubt.endswith("on the same plate or position only")
+    assert apart(found_hits(retrieval=here)).about == ("plate",)
+
+
+def test_what_says_the_same_as_the_answer_does_not_speak_against_it() -> None:
+    none = Check("Any?", "no", "", "against", "no treatment is active", is_answer=True)
+    found = keyed({"active": none, "plate": Check("Plate?", "yes", "", "against", "clusters follow the plate")})
+    assert in_short(found) == (
+        "How sure? 0 of 2 checks passed, 1 speaks against it (clusters follow the plate), 1 says the same."
+    )
+    assert "1 speaks against this result: clusters follow the plate." in summary(found)
+
+
+def test_the_accuracy_of_a_trained_network_is_not_said_to_hold_on_plates_that_it_never_saw(run: Run) -> None:
+    found = {one.key: one for one in checks([run], ScoresByArm([row_of(run)]))}["left_out"]
+    assert (run.trained and found.finding != "passed") or "unseen by the classifier" in found.light
+
+
 def test_few_steps_of_training_are_not_outweighed_by_a_loss_below_chance() -> None:
     few, passed = too_little("Steps?", "40 steps", "only 40 training steps"), Check("Loss?", "yes", "", "passed")
     assert dict(in_words(lights(keyed({"steps": few, "loss": passed}))))["trained long enough"] == "amber"
@@ -101,10 +159,27 @@ def test_changed_cells_lie_outside_the_controls_and_debris_is_not_typical_of_the
     unchanged, changed = rng.normal(size=(100, 5)), rng.normal(size=(60, 5)) + 6
     debris = np.full((2, 5), [40.0, -40, 40, -40, 40])
     x = answer_cells.standardised(np.concatenate([unchanged, changed, debris, beside]), 162)
-    shown, usual, n_changed = answer_cells.typical(x[:162], x[162:])
+    shown, usual = answer_cells.typical(x[:162], x[162:], 60 / 162)
     assert set(shown) <= set(range(100, 160)), "neither unchanged cells nor debris"
-    assert 60 <= n_changed <= 75, "62, and some 5 % of the unchanged cells"
+    of_all, _ = answer_cells.typical(x[:162], x[162:], 0.0)
+    assert set(of_all) & set(range(100)), "without a share that changed, the typical of all cells"
     assert np.linalg.norm(x[162:][usual], axis=1).max() < np.median(np.linalg.norm(x[162:], axis=1))
+
+
+@pytest.mark.parametrize(
+    ("active", "share", "title"),
+    [
+        (True, 0.4, "x 1 µM: cells that changed"),
+        (True, 0.0, "x 1 µM: its typical cells"),
+        (False, 0.4, "x 1 µM (not active): its typical cells"),
+        (None, math.nan, "x 1 µM (not tested): its typical cells"),
+    ],
+)
+def test_cells_are_said_to_have_changed_only_where_the_treatment_did_something(
+    active: bool | None, share: float, title: str
+) -> None:
+    known = answer_cells.share_changed({"active": active, "changed_share": share})
+    assert answer_cells.Shown("x 1 µM", "p1", "control well", active, known).title == title
 
 
 def test_a_feature_without_spread_or_value_decides_nothing() -> None:
@@ -144,7 +219,7 @@ def test_chosen_rows_of_vectors_are_those_of_the_whole_table(run: Run) -> None:
 
 
 def test_a_sweep_begins_with_what_it_shows(run: Run) -> None:
-    lead = answer([run], ScoresByArm([row_of(run)]), ["A sweep: one.", "Two.", "Three.", "Four."])
+    lead = answer([run], ScoresByArm([row_of(run)]), [], ["A sweep: one.", "Two.", "Three.", "Four."])
     assert lead[:3] == ["A sweep: one.", "Two.", "Three."] and lead[3].startswith("How sure?")
 
 

@@ -15,7 +15,7 @@ from cellssl.reporting import theme
 from cellssl.reporting.html import Interactive
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.cell_map import map_section
-from cellssl.stages.report.map_columns import MISSING, Column, cluster_column, columns_of, effect_column
+from cellssl.stages.report.map_columns import MISSING, Column, Scale, cluster_column, columns_of, effect_column
 from cellssl.stages.report.runs import collect, row_of
 from cellssl.stages.report.thumbnails import COLUMNS, shrunk, thumbnails, window_px
 from tests.chain import Chain
@@ -116,7 +116,28 @@ def test_doses_are_coloured_by_their_logarithm_and_named_with_their_compound() -
     dose = columns["dose_micromolar"]
     assert dose.values == [0, 1, 10, 100] and dose.is_amount
     assert dose.colours == [theme.CONTROL, "#440154", "#21918c", "#fde725"]
-    assert columns["treatment"].values == ["DMSO", "x 1", "x 10", "x 100"]
+    assert columns["treatment"].values == ["DMSO", *(f"x {number}\N{NO-BREAK SPACE}µM" for number in (1, 10, 100))]
+    assert dose.scale == Scale((1, 100), pytest.approx(10), is_logarithmic=True)
+
+
+@pytest.mark.parametrize(("values", "others"), [(45, 0), (93, 93 - theme.OTHER_STYLES)])
+def test_no_two_values_of_a_column_have_one_look_but_those_called_others(values: int, others: int) -> None:
+    names = [f"compound {number}" for number in range(values)]
+    cells = pd.DataFrame({"cell_id": range(2 * values + 2), "compound": ["water", "DMSO", *names, *reversed(names)]})
+    cells["control"] = cells["compound"].isin(["water", "DMSO"])
+    column = by_key(cells.assign(dose_micromolar=np.nan, plate="P"))["compound"]
+    assert len(column.others) == others
+    named = [place for place in range(len(column.values)) if place not in column.others]
+    looks = {(column.colours[place], column.markers[place]) for place in named}
+    assert len(looks) == len(named) == values + 2 - others
+    assert [column.colours[column.values.index(name)] for name in ("water", "DMSO")] == [theme.CONTROL] * 2
+
+
+def test_more_clusters_than_looks_have_others() -> None:
+    column = cluster_column(pd.Series([-1, *range(40)]))
+    looks = list(zip(column.colours, column.markers, strict=True))
+    assert column.others == set(range(theme.GROUP_STYLES, 40))
+    assert len(set(looks)) == theme.GROUP_STYLES + 2, "noise, and all others alike"
 
 
 def test_noise_is_grey_and_a_cell_that_an_arm_lacks_has_no_cluster() -> None:

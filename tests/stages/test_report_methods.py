@@ -47,6 +47,13 @@ def with_section(run: Run, kind: str, **changed: Any) -> Run:
     return replace(run, **{name: replace(made, card=card)})
 
 
+def with_a_test(run: Run) -> Run:
+    """Return the run with hits of which one treatment could be tested."""
+    found = run.found_hits
+    card = replace(found.card, metrics={**found.card.metrics, "tested": 1})
+    return replace(run, hits_artifact=replace(found, card=card))
+
+
 def numbers_in(value: Any) -> Iterator[float]:
     """Yield all numbers of a card, also those within text, and shares as percentages."""
     match value:
@@ -94,8 +101,9 @@ def test_every_number_of_the_paragraphs_is_on_a_card(chain: Chain, runs: list[Ru
     ],
 )
 def test_a_changed_setting_changes_the_text(runs: list[Run], kind: str, changed: dict[str, Any], words: str) -> None:
-    assert words not in text_of(runs[:1])
-    assert words in text_of([with_section(runs[0], kind, **changed)])
+    run = with_a_test(runs[0])
+    assert words not in text_of([run])
+    assert words in text_of([with_section(run, kind, **changed)])
 
 
 def test_what_arms_share_is_said_once_and_the_rest_with_its_arms(runs: list[Run]) -> None:
@@ -111,7 +119,7 @@ def references_of(runs: list[Run]) -> str:
 
 
 def test_references_are_those_of_what_was_used(runs: list[Run]) -> None:
-    found = references_of(runs)
+    found = references_of([with_a_test(runs[0]), *runs[1:]])
     for work in ("Bendidi", "arXiv:2003.04297", "Lloyd", "Vinh", "Kalinin", "Benjamini", "PyTorch", "scikit-image"):
         assert work in found, work
     assert "Cellpose" not in found and "SimCLR" not in found and "Caie" not in found
@@ -119,6 +127,34 @@ def test_references_are_those_of_what_was_used(runs: list[Run]) -> None:
     assert "arXiv:2003.04297" not in baseline and "Adam" not in baseline
     simclr = {"objective": {"name": "simclr"}, "view": ["horizontal_flip"], "views": None, "weight": 1.0}
     assert "2002.05709" in references_of([with_section(runs[0], "pretrain", branches={"context": simclr})])
+
+
+def test_a_test_that_was_not_made_is_not_described(runs: list[Run]) -> None:
+    assert runs[0].hits is not None and not runs[0].hits.tested
+    text = text_of(runs[:1])
+    assert "so none was tested" in text and "p-values" not in text and "called active" not in text
+
+
+def test_a_card_that_lacks_settings_is_read_with_their_defaults(runs: list[Run]) -> None:
+    run = with_a_test(runs[0])
+    card = replace(run.found_hits.card, section={"normalise": ["center_plate"]})
+    text = text_of([replace(run, hits_artifact=replace(run.found_hits, card=card))])
+    assert "10,000 permutations of the labels of wells within plate" in text and "q < 0.05" in text
+
+
+def test_of_a_card_without_the_files_of_the_user_only_what_was_changed_is_listed(runs: list[Run]) -> None:
+    dataset = {"name": "crop_stack", "axes": "nxyc", "wells": []}
+    run = with_section(runs[0], "fetch", dataset=dataset, max_failures=0.01, sample=None, exclude_plates=["P7"])
+    lines = [line for line in changed_settings([run]).splitlines() if line.startswith("fetch.")]
+    assert [line for line in lines if "controls" not in line] == [
+        "fetch.dataset = crop_stack",
+        "fetch.dataset.axes = nxyc",
+        'fetch.exclude_plates = ["P7"]',
+    ]
+
+
+def test_one_epoch_is_no_plural(runs: list[Run]) -> None:
+    assert "for 1 epoch (" in text_of([with_section(runs[0], "pretrain", epochs=1.0)])
 
 
 def test_references_are_numbered_in_the_order_of_citation(runs: list[Run]) -> None:

@@ -1,15 +1,21 @@
 """The plates of the page: their numbers against the tables of wells, where wells are drawn, and use in a browser."""
 
+import hashlib
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from cellssl.artifacts.card import FileEntry
+from cellssl.errors import DataError
 from cellssl.profiling.well_positions import FORMATS
 from cellssl.reporting.html import Interactive, Page, Section, render
 from cellssl.stages.report.plate_views import PLATES_DRAWN, Arm, plate_data
-from cellssl.stages.report.plate_wells import EFFECT, edge_means, placed, scale_of, scores_of, wells_of_run
+from cellssl.stages.report.plate_wells import DISTANCE, edge_means, placed, scale_of, scores_of, wells_of_run
 from cellssl.stages.report.runs import collect
 from tests.browser import needs_chromium, opened
 from tests.chain import Chain
@@ -32,7 +38,10 @@ def test_wells_have_the_numbers_of_the_tables_of_clusters_and_hits(chain: Chain,
     of_clusters = pd.read_csv(made["cluster"].path / "wells.csv").set_index("well")
     of_hits = pd.read_csv(made["hits"].path / "wells.csv").set_index("well").reindex(found.index)
     fields = pd.read_parquet(chain.made("segment", arm).path / "fields.parquet").groupby("well")["field_focus"].mean()
-    same = {"effect": of_hits["distance_from_controls"], "average_precision": of_hits["average_precision"]}
+    same = {
+        DISTANCE: of_hits[DISTANCE],
+        "average_precision": of_hits["average_precision"],
+    }
     same |= {"cell_count_ratio": of_hits["cell_count_ratio"], "n": of_clusters["n"], "focus": fields}
     same |= {name: of_clusters[name] for name in of_clusters if name.startswith("share_of_cluster_")}
     same["dropped"] = 1 - of_clusters["n"] / of_clusters["n_detected"]
@@ -41,11 +50,11 @@ def test_wells_have_the_numbers_of_the_tables_of_clusters_and_hits(chain: Chain,
     assert (found["control"] == of_clusters["control"]).all()
 
 
-def test_without_hits_the_effect_is_the_distance_of_the_clustering(chain: Chain) -> None:
+def test_without_hits_the_distance_is_that_of_the_clustering(chain: Chain) -> None:
     cluster = chain.made("cluster")
     found = wells_of_run(collect({"main/0/cluster": cluster}, chain.store)[0])
-    expected = pd.read_csv(cluster.path / "wells.csv")["distance_from_controls"]
-    np.testing.assert_allclose(found["effect"].to_numpy(float), expected)
+    expected = pd.read_csv(cluster.path / "wells.csv")[DISTANCE]
+    np.testing.assert_allclose(found[DISTANCE].to_numpy(float), expected)
     assert "average_precision" not in found
 
 
@@ -75,28 +84,53 @@ def test_wells_whose_names_say_no_position_stand_in_their_order() -> None:
 
 
 def test_one_scale_holds_for_all_plates_and_far_effects_do_not_hide_the_others() -> None:
-    wells = made_up(["A01", "A02"], plates=60, effect=[1.0, 2.0])
-    wells.loc[0, "effect"] = 100.0
+    wells = made_up(["A01", "A02"], plates=60, distance_from_controls=[1.0, 2.0])
+    wells.loc[0, DISTANCE] = 100.0
     effect, cells = scores_of(wells, "control well")
-    assert scale_of(wells["effect"].to_numpy(), effect).high == pytest.approx(2.0)
-    assert scale_of(wells["effect"].to_numpy(), effect).is_cut
+    assert scale_of(wells[DISTANCE].to_numpy(), effect).high == pytest.approx(2.0)
+    assert scale_of(wells[DISTANCE].to_numpy(), effect).is_cut
     assert (scale_of(wells["n"].to_numpy(), cells).low, scale_of(wells["n"].to_numpy(), cells).high) == (0, 10)
 
 
 def test_the_means_at_the_edge_are_those_of_controls_alone() -> None:
-    wells, _ = placed(made_up(["A01", "B02", "C03", "H12"], effect=[3.0, 1.0, 2.0, 50.0]))
-    assert edge_means(wells, EFFECT) == {}
+    wells, _ = placed(made_up(["A01", "B02", "C03", "H12"], distance_from_controls=[3.0, 1.0, 2.0, 50.0]))
+    assert edge_means(wells, DISTANCE) == {}
     wells["control"] = [True, True, True, False]
-    assert edge_means(wells, EFFECT) == {"P1": (3.0, 1, 1.5, 2)}
+    assert edge_means(wells, DISTANCE) == {"P1": (3.0, 1, 1.5, 2)}
 
 
 def test_equal_columns_are_on_the_page_once_and_arms_beyond_its_size_are_left_out() -> None:
     many = made_up(["A01", "A02", "B01"], plates=4)
     wells, layout = placed(many)
-    arms = [Arm(f"arm {number}", many.assign(effect=np.arange(12.0) + number), "control well") for number in range(40)]
+    arms = [
+        Arm(f"arm {number}", many.assign(distance_from_controls=np.arange(12.0) + number), "control well")
+        for number in range(40)
+    ]
     data = plate_data(arms, wells, layout, most_values=10 * len(wells))
-    assert len(data["arms"]) == 10
-    assert len(data["values"]) == 11, "the number of cells is the same in all arms"
+    assert len(data["arms"]) == 9, "the tenth would bring one column more than allowed"
+    assert len(data["values"]) == 10, "the number of cells is the same in all arms"
+
+
+def test_where_no_plate_has_two_control_wells_1_is_not_said_to_be_a_control_well() -> None:
+    wells = made_up(["A01", "A02", "A03"], plates=2, distance_from_controls=[np.nan, 1.0, 2.0])
+    assert "typical" not in scores_of(wells, "control well")[0].explained
+    assert "median of all wells" in scores_of(wells, "control well")[0].explained
+    known = wells.assign(distance_from_controls=1.0)
+    assert "as far as a typical control well" in scores_of(known, "control well")[0].explained
+
+
+def test_a_flag_of_controls_that_is_no_flag_is_an_error(chain: Chain, tmp_path: Path) -> None:
+    [run] = collect({"main/0/cluster": chain.made("cluster")}, chain.store)
+    folder = tmp_path / run.cluster.path.name
+    shutil.copytree(run.cluster.path, folder)
+    table = pd.read_csv(folder / "wells.csv", dtype=str).assign(control="perhaps")
+    table.to_csv(folder / "wells.csv", index=False)
+    content = (folder / "wells.csv").read_bytes()
+    entry = FileEntry(len(content), hashlib.sha256(content).hexdigest())
+    card = replace(run.cluster.card, files={**run.cluster.card.files, "wells.csv": entry})
+    damaged = replace(run.cluster, path=folder, card=card)
+    with pytest.raises(DataError, match=r"wells\.csv"):
+        wells_of_run(replace(run, cluster=damaged))
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +141,8 @@ def page(chain: Chain) -> Path:
 def test_the_report_has_the_figure_with_its_table(page: Path) -> None:
     drawn = pd.read_csv(page.parent / "figures" / "plates.csv")
     assert (page.parent / "figures" / "plates.svg").exists()
-    assert list(drawn.columns) == ["plate", "well", "row", "column", "control", "treatment", "effect", "n"]
-    assert drawn["effect"].notna().any()
+    assert list(drawn.columns) == ["plate", "well", "row", "column", "control", "treatment", DISTANCE, "n"]
+    assert drawn[DISTANCE].notna().any()
 
 
 @needs_chromium
@@ -136,6 +170,51 @@ def test_a_reader_changes_score_and_arm_and_clicks_a_well(page: Path, chain: Cha
 
 
 @needs_chromium
+def test_a_plate_has_one_tab_stop_and_the_explanation_of_its_score_stays(page: Path) -> None:
+    with opened(page) as browser:
+        plates = browser.locator("#plates")
+        explained = plates.locator(".plates-explained").inner_text()
+        plates.locator("rect.well").nth(1).hover()
+        plates.locator("rect.well").nth(1).focus()
+        browser.keyboard.press("ArrowLeft")
+        assert plates.locator("rect.well[tabindex='0']").count() == plates.locator("svg[role=group]").count()
+        assert plates.locator(".plates-explained").inner_text() == explained
+        assert "control wells have a black outline" in explained
+
+
+@needs_chromium
+def test_the_cells_of_a_well_have_the_focus_until_closing_them_leads_back(page: Path) -> None:
+    with opened(page) as browser:
+        well = browser.locator("#plates rect.well").nth(1)
+        well.focus()
+        browser.keyboard.press("Enter")
+        assert browser.evaluate("document.activeElement.closest('.map-selection') !== null")
+        browser.get_by_role("button", name="Close and go back").click()
+        assert browser.evaluate("document.activeElement.dataset.well") == well.get_attribute("data-well")
+
+
+@needs_chromium
+def test_a_score_that_an_arm_lacks_is_shown_again_with_the_arm_that_has_it(tmp_path: Path) -> None:
+    many = made_up(["A01", "A02"], distance_from_controls=[1.0, 3.0])
+    wells, layout = placed(many)
+    arms = [Arm("one", many, "control well"), Arm("other", many.drop(columns="n"), "control well")]
+    with opened(page_of(tmp_path, plate_data(arms, wells, layout))) as browser:
+        score = browser.get_by_label("colour by")
+        score.select_option("cells per well")
+        browser.get_by_label("arm").select_option("other")
+        assert "This arm has no “cells per well”" in browser.inner_text(".plates-explained")
+        browser.get_by_label("arm").select_option("one")
+        assert score.locator("option:checked").inner_text() == "cells per well"
+
+
+def page_of(folder: Path, data: dict[str, Any]) -> Path:
+    """Write a page with nothing but these plates."""
+    file, block = folder / "page.html", Interactive("plates", data, [])
+    file.write_text("".join(render(Page("x", [], [Section("Plates", [block], "plates")]))), encoding="utf-8")
+    return file
+
+
+@needs_chromium
 def test_without_javascript_there_is_a_figure(page: Path) -> None:
     with opened(page, javascript=False) as browser:
         assert browser.locator("#plates .fallback figure img").first.is_visible()
@@ -144,12 +223,10 @@ def test_without_javascript_there_is_a_figure(page: Path) -> None:
 
 @needs_chromium
 def test_hostile_names_are_text_and_many_plates_are_chosen_from(tmp_path: Path) -> None:
-    many = made_up(["A01", HOSTILE, "B02"], plates=2 * PLATES_DRAWN + 1, effect=[1.0, np.nan, 3.0])
+    many = made_up(["A01", HOSTILE, "B02"], plates=2 * PLATES_DRAWN + 1, distance_from_controls=[1.0, np.nan, 3.0])
     many["treatment"] = many["treatment"].str.replace("drug 2", HOSTILE)
     wells, layout = placed(many)
-    block = Interactive("plates", plate_data([Arm(HOSTILE, many, "control well")], wells, layout), [])
-    file = tmp_path / "page.html"
-    file.write_text("".join(render(Page("x", [], [Section("Plates", [block], "plates")]))), encoding="utf-8")
+    file = page_of(tmp_path, plate_data([Arm(HOSTILE, many, "control well")], wells, layout))
     with opened(file, 390) as browser:
         assert browser.locator(".plates-all svg").count() == PLATES_DRAWN
         browser.get_by_label("plates").select_option(index=2)

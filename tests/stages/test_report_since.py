@@ -13,6 +13,7 @@ import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
 from cellssl.artifacts.store import Artifact, Store
+from cellssl.cli.summary import summary
 from cellssl.reporting.html import Paragraph
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.runs import Run, collect, row_of
@@ -172,6 +173,22 @@ def test_arms_named_by_hand_find_the_arm_of_the_same_branches(chain: Chain) -> N
     matched = matched_arms(then, now)
     assert {pair.then[0].arm: pair.arm for pair in matched.pairs} == {"context": "main", "intensities": "intensities"}
     assert matched.is_the_same and setting_differences(matched.pairs) == []
+
+
+def test_one_trained_arm_is_compared_with_the_one_of_then_whatever_they_are_called(chain: Chain) -> None:
+    now = runs_of(chain, "main", "intensities")
+    then = [replace(now[0], arm="centre")]
+    assert now[0].model is not None
+    section = {**now[0].model.card.section, "branches": {"other": now[0].model.card.section["branches"]["context"]}}
+    model = replace(now[0].model, card=replace(now[0].model.card, section=section))
+    matched = matched_arms(then, [replace(now[0], model=model), now[1]])
+    assert [(pair.then[0].arm, pair.arm) for pair in matched.pairs] == [("centre", "main")]
+    assert matched.only_now == ("intensities",) and matched.only_then == ()
+
+
+def test_the_terminal_says_what_changed(new: Artifact) -> None:
+    said = " ".join(summary(new))
+    assert new.card.metrics["since"].startswith("Since ") and new.card.metrics["since"] in said
 
 
 def test_differences_are_paired_by_seed_with_students_interval() -> None:

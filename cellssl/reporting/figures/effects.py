@@ -1,6 +1,6 @@
 """effects: the effect of every treatment, or the share of its cells in every cluster -> one picture that answers first.
 
-The pictures are narrow, because they stand beside the cells that changed most.
+The pictures are narrow, because they stand beside pictures of cells.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,8 @@ NAME_INCH = 0.9
 """Width for the names of treatments."""
 LOWEST_INCH, HIGHEST_INCH = 1.2, 2.75
 """Least and greatest height, so that everything fits on the first screen."""
+ROOM = 0.03
+"""Share of an axis that stays free beyond the outermost points."""
 OTHER_GREY = "#D9D9D9"
 """Clusters beyond those that have a colour of their own."""
 
@@ -77,17 +79,21 @@ def effects_in_order(
     active: Bool[np.ndarray, "treatment"],
 ) -> Figure:
     """Draw the effect of every treatment as a point with its interval, in the order given; active ones are filled."""
-    figure, axis = _panel(len(names), 0.55)
+    figure, axis = _panel(len(names), 0.75)
     place = np.arange(len(names))
     for chosen, face, label in ((active, "black", "active"), (~active, "white", "not active")):
         if chosen.any():
             axis.hlines(place[chosen], low[chosen], high[chosen], color="black", linewidth=1.2, zorder=2)
             axis.scatter(effect[chosen], place[chosen], s=16, facecolor=face, edgecolor="black", zorder=3, label=label)
     axis.axvline(1.0, color="black", linewidth=0.8, linestyle=":", zorder=1)
-    axis.set_xlim(left=min(0.0, float(np.nanmin(np.concatenate([effect, low, [0.0]])))))
+    ends = np.concatenate([effect, low, high, [0.0, 1.0]])
+    lowest, highest = float(np.nanmin(ends)), float(np.nanmax(ends))
+    space = ROOM * (highest - lowest)  # so that no point is cut by the edge
+    axis.set_xlim(lowest - space, highest + space)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set_xlabel("effect, with its 95 % interval")
-    axis.legend(loc="lower right")
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, handlelength=1.0)
     _rows(axis, names)
     return figure
 

@@ -39,6 +39,8 @@ LABEL_INCH = 2.0
 LABEL_HEIGHT_INCH = 0.15
 MARK_INCH = 0.05
 """Half the width of a point."""
+TOP_ROOM = 1.15
+"""The axis of effects is so much longer than its points need, so that the largest has room for its name."""
 LOWEST = 0.05
 """Ratios below this are drawn there, since a logarithmic axis has no 0."""
 FINE_STEPS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
@@ -90,7 +92,7 @@ def _scale(axis: Axes, x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> 
     axis.set(xscale="log", xlim=(low, high))
     _set_ticks(axis.xaxis, _ticks(low, high))
     axis.set_yscale("symlog", linthresh=1.0)
-    highest = _limits(np.maximum(y, LOWEST))[1]
+    highest = TOP_ROOM * _limits(np.maximum(y, LOWEST))[1]
     axis.set_ylim(-0.05, highest)
     _set_ticks(axis.yaxis, [0.0, 0.5, *_ticks(1.0, max(highest, 2.0))])
     axis.axvline(1.0, color="black", linewidth=0.8, linestyle=":", zorder=1)
@@ -165,6 +167,8 @@ def _free_box(
         (-text_inch / 2, -gap - 2 * half),
         (gap, gap - half),
         (gap, -gap - half),
+        (-gap - text_inch, gap - half),
+        (-gap - text_inch, -gap - half),
     ]
     for across, up in corners:
         left, bottom = float(point[0]) + across, float(point[1]) + up

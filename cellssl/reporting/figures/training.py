@@ -49,8 +49,13 @@ def curves(
     return figure
 
 
+def running_mean_steps(steps: int) -> int:
+    """Return over how many steps the mean is taken that is drawn on top of the values; 1 or 0: they are not pale."""
+    return steps // 50
+
+
 def _curve(axis: Axes, steps: np.ndarray, values: np.ndarray, branch: str, mark: GroupStyle) -> None:
-    window = len(values) // 50
+    window = running_mean_steps(len(values))
     if window < 2:
         marker = "o" if len(values) < 3 else ""
         axis.plot(steps, values, mark.dash, color=mark.colour, label=branch, marker=marker)

@@ -5,6 +5,7 @@ class CellMap {
   static GAP_PX = 14;  // between the outermost points and the border
   static REACH_PX = 9;  // how far from a point a pointer may be to mean it; a finger may be twice as far
   static MOVE_MS = 350;
+  static PICKED = "#d00000";  // the colour of a value that is to stand out, which no value has
 
   constructor(root) {
     const data = JSON.parse(root.querySelector("script").textContent);
@@ -12,7 +13,8 @@ class CellMap {
     this.columns = data.columns.map(column => new CellColumn(column));
     this.arms = data.arms.map(arm => ({...arm, x: cellssl.unpacked(arm.x), y: cellssl.unpacked(arm.y),
       columns: arm.columns.map(column => new CellColumn(column))}));
-    Object.assign(this, {countBy: data.countBy, missingColour: data.missingColour, caption: data.caption});
+    Object.assign(this, {countBy: data.countBy, missingColour: data.missingColour,
+      othersColour: data.othersColour, caption: data.caption});
     this.pictures = data.thumbnails && new CellPictures(data.thumbnails);
     this.at = new Map(this.ids.map((id, cell) => [id, cell]));
     this.order = CellMap.mixed(this.ids.length);
@@ -62,6 +64,18 @@ class CellMap {
     this.colour = this.column(key);
     this.stamps = null;
     this.panels.colourChanged();
+    this.panels.updateSelection();
+    this.redraw();
+  }
+  // Let the cells with a value stand out; null for none.
+  pick(code) {
+    this.colour.picked = code;
+    this.stamps = null;
+    this.redraw();
+  }
+  // Update what depends on which cells the legend shows.
+  shownChanged() {
+    this.panels.updateSelection();
     this.redraw();
   }
   move(x, y, duration) {
@@ -93,6 +107,7 @@ class CellMap {
     this.left = x - (x - this.left) * scale / this.scale;
     this.top = y - (y - this.top) * scale / this.scale;
     this.scale = scale;
+    this.panels.zoomed(scale > 1);
     this.pan(0, 0);
   }
   // Pan by some pixels, without leaving the map.
@@ -103,8 +118,7 @@ class CellMap {
     this.redraw();
   }
   reset() {
-    Object.assign(this, {scale: 1, left: 0, top: 0});
-    this.redraw();
+    this.zoom(0);
   }
   // Return the shown cell nearest to a place; null where none is within reach.
   nearest(x, y, reach = CellMap.REACH_PX) {
@@ -131,16 +145,24 @@ class CellMap {
     this.waiting = null;
     const {clientWidth, clientHeight} = this.canvas, ratio = window.devicePixelRatio || 1;
     if (!clientWidth || !clientHeight) return;  // it is not shown, as in print
-    [this.width, this.height] = [clientWidth, clientHeight];
+    this.resize(clientWidth, clientHeight);
     if (this.canvas.width !== Math.round(clientWidth * ratio) || this.canvas.height !== Math.round(clientHeight * ratio)) {
       [this.canvas.width, this.canvas.height] = [Math.round(clientWidth * ratio), Math.round(clientHeight * ratio)];
     }
     this.drawPoints(this.radius(), ratio);
     this.context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    this.pinned.forEach((cell, place) => this.isOnMap(cell) && this.ring(cell, 7, String(place + 1)));
+    this.pinned.forEach((cell, place) => this.isShown(cell) && this.ring(cell, 7, String(place + 1)));
     if (this.focused !== null && this.isShown(this.focused)) this.ring(this.focused, 9);
     if (this.lasso) this.drawLasso();
     this.panels.placeTip();
+  }
+  // Keep what is in the middle of the view there when the canvas gets another size.
+  resize(width, height) {
+    if (this.width && (this.width !== width || this.height !== height)) {
+      this.left *= width / this.width;
+      this.top *= height / this.height;
+    }
+    [this.width, this.height] = [width, height];
   }
   // Draw all points: those without a value below the others, and those outside a selection pale. Pixels are copied
   // from stamps, because 10,000 calls of the canvas would not fit into a frame.
@@ -158,15 +180,21 @@ class CellMap {
       for (const cell of this.order) {
         if (!this.isShown(cell) || !wanted(cell)) continue;
         const left = Math.round(this.screenX(cell) * ratio) - stamps.half, top = Math.round(this.screenY(cell) * ratio) - stamps.half;
-        if (left < 0 || top < 0 || left + stamps.size > width || top + stamps.size > height) continue;
-        const {places, colours} = of.get(colour.codes[cell]), start = top * width + left;
-        for (let pixel = 0; pixel < places.length; pixel++) pixels[start + places[pixel]] = colours[pixel];
+        if (left <= -stamps.size || top <= -stamps.size || left >= width || top >= height) continue;
+        const {places, colours, across} = of.get(colour.codes[cell]), start = top * width + left;
+        // Above and below the canvas there are no pixels to set; beside it, they would be those of the next row.
+        const isWhole = left >= 0 && left + stamps.size <= width && top >= 0 && top + stamps.size <= height;
+        for (let pixel = 0; pixel < places.length; pixel++) {
+          const x = left + across[pixel];
+          if (isWhole || x >= 0 && x < width) pixels[start + places[pixel]] = colours[pixel];
+        }
       }
     };
     const isKnown = cell => colour.codes[cell] !== cellssl.MISSING, {selected} = this;
     if (selected) draw(cell => !selected.has(cell), stamps.pale);
     draw(cell => !isKnown(cell) && (!selected || selected.has(cell)), stamps.full);
     draw(cell => isKnown(cell) && (!selected || selected.has(cell)), stamps.full);
+    if (colour.picked !== null) draw(cell => colour.codes[cell] === colour.picked && (!selected || selected.has(cell)), stamps.full);
     context.putImageData(this.image, 0, 0);
   }
   radius() {
@@ -175,7 +203,7 @@ class CellMap {
   }
   // Return the pixels of a point for every value, in full and pale: their places from its top left corner, and colours.
   makeStamps(radius, ratio) {
-    const half = Math.ceil((radius + 1) * ratio), size = 2 * half + 1;
+    const half = Math.ceil((1.3 * radius + 1) * ratio), size = 2 * half + 1;
     const context = cellssl.element("canvas", {width: size, height: size}).getContext("2d", {willReadFrequently: true});
     const codes = [...this.colour.values.keys(), cellssl.MISSING];
     const stamps = strength => new Map(codes.map(code => {
@@ -189,17 +217,22 @@ class CellMap {
         data[4 * pixel + 3] = 255;
       }
       const colours = new Uint32Array(data.buffer), row = pixel => Math.floor(pixel / size) * this.canvas.width + pixel % size;
-      return [code, {places: Int32Array.from(covered, row), colours: Uint32Array.from(covered, pixel => colours[pixel])}];
+      return [code, {places: Int32Array.from(covered, row), colours: Uint32Array.from(covered, pixel => colours[pixel]),
+        across: Int32Array.from(covered, pixel => pixel % size)}];
     }));
     return {full: stamps(1), pale: stamps(0.12), half, size, radius};
   }
   // Return colour and marker of a value.
   look(code) {
-    return code === cellssl.MISSING ? [this.missingColour, "o"] : [this.colour.colours[code], this.colour.markers[code]];
+    if (code === cellssl.MISSING) return [this.missingColour, "o"];
+    return code === this.colour.picked ? [CellMap.PICKED, "o"] : [this.colour.colours[code], this.colour.markers[code]];
   }
+  static PLUS = [[-0.4, -1.2], [0.4, -1.2], [0.4, -0.4], [1.2, -0.4], [1.2, 0.4], [0.4, 0.4], [0.4, 1.2], [-0.4, 1.2],
+    [-0.4, 0.4], [-1.2, 0.4], [-1.2, -0.4], [-0.4, -0.4]];
   static point(context, x, y, radius, colour, marker) {
     const corners = {"^": [[0, -1.2], [1.1, 0.8], [-1.1, 0.8]], s: [[-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]],
-      D: [[0, -1.25], [1.25, 0], [0, 1.25], [-1.25, 0]]}[marker];
+      D: [[0, -1.25], [1.25, 0], [0, 1.25], [-1.25, 0]], v: [[0, 1.2], [1.1, -0.8], [-1.1, -0.8]],
+      P: CellMap.PLUS, X: CellMap.PLUS.map(([right, down]) => [0.71 * (right - down), 0.71 * (right + down)])}[marker];
     context.beginPath();
     if (corners) corners.forEach(([right, down]) => context.lineTo(x + right * radius, y + down * radius));
     else context.arc(x, y, radius, 0, 2 * Math.PI);
@@ -241,7 +274,7 @@ class CellMap {
   // Step through the cells in view, as one reads.
   step(by) {
     const cells = this.readingOrder();
-    if (!cells.length) return;
+    if (!cells.length) return this.panels.say("No cell is in view.");
     const place = cells.indexOf(this.focused);
     const next = place < 0 ? (by > 0 ? 0 : cells.length - 1) : (place + by + cells.length) % cells.length;
     this.focus(cells[next]);
@@ -273,6 +306,7 @@ class CellMap {
     return [...this.ids.keys()].filter(cell => this.isShown(cell) && isInside(this.screenX(cell), this.screenY(cell)));
   }
   selectInView() {
+    this.panels.opener = null;
     this.select("Cells in view", [...this.ids.keys()].filter(cell => this.isShown(cell) && this.inView(cell)));
   }
 
@@ -322,8 +356,10 @@ class CellMap {
     if (!this.pointers.delete(event.pointerId) || this.pointers.size) return;
     const lasso = this.lasso;
     this.lasso = null;
-    if (lasso && lasso.length > 2) {
+    if (lasso && !this.hasMoved) this.panels.say("Draw around the cells to select them; Esc leaves the lasso.");
+    else if (lasso && lasso.length > 2) {
       this.panels.lassoDone();
+      this.panels.opener = null;
       this.select("Selected cells", this.within(lasso));
     } else if (!this.hasMoved) {
       const cell = this.nearest(event.offsetX, event.offsetY, CellMap.REACH_PX * (event.pointerType === "touch" ? 2 : 1));
@@ -332,11 +368,12 @@ class CellMap {
     }
     this.redraw();
   }
-  // Zoom with the wheel; where all of the map is shown already, the page scrolls on.
+  // Zoom with the wheel where the map has the focus, or with Ctrl; where the scale is at its limit, the page scrolls on.
   wheel(event) {
-    if (event.deltaY > 0 && this.scale === 1) return;
-    event.preventDefault();
+    const hasFocus = document.activeElement === this.canvas, before = this.scale;
+    if (!event.ctrlKey && !hasFocus) return this.panels.say("Click the map to zoom with the wheel, or hold Ctrl.");
     this.zoom(2 ** (-event.deltaY * (event.deltaMode ? 30 : 1) / 300), event.offsetX, event.offsetY);
+    if (event.ctrlKey || this.scale !== before) event.preventDefault();
   }
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -346,8 +383,8 @@ class CellMap {
       ArrowUp: () => this.pan(0, 60), ArrowDown: () => this.pan(0, -60),
       "+": () => this.zoom(1.5, ...focused), "=": () => this.zoom(1.5, ...focused), "-": () => this.zoom(1 / 1.5, ...focused),
       0: () => this.reset(), n: () => this.step(1), p: () => this.step(-1), "]": () => this.step(1), "[": () => this.step(-1),
-      v: () => this.selectInView(), Escape: () => this.clear(),
-      Enter: () => this.focused !== null && this.togglePin(this.focused),
+      v: () => this.selectInView(),
+      Enter: () => this.focused !== null && this.isShown(this.focused) && this.togglePin(this.focused),
     }[event.key];
     if (!act) return;
     event.preventDefault();
@@ -355,12 +392,15 @@ class CellMap {
   }
 }
 
-// Show the cells with these ids below the map that has most of them.
+// Show the cells with these ids below the map that has most of them; closing them leads back to what has the focus now.
 cellssl.showCells = (title, ids) => {
-  const known = map => ids.filter(id => map.at.has(id) && map.isOnMap(map.at.get(id)));
+  const known = map => ids.filter(id => map.at.has(id));
   const map = [...cellssl.maps].sort((a, b) => known(b).length - known(a).length)[0];
-  map?.select(title, known(map).map(id => map.at.get(id)));
-  map?.panels.selection.scrollIntoView({block: "nearest"});
+  if (!map) return;
+  map.panels.opener = document.activeElement === document.body ? null : document.activeElement;
+  map.select(title, known(map).map(id => map.at.get(id)));
+  map.panels.selection.scrollIntoView({block: "nearest"});
+  map.panels.selection.querySelector("h3").focus({preventScroll: true});
 };
 
 // Return the ids of the cells of a well that are on a map.

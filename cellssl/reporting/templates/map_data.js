@@ -16,9 +16,11 @@ cellssl.unpacked = text => {
 
 // One value per cell: codes of distinct values, each with a colour, a marker, and whether it is shown.
 class CellColumn {
-  constructor({key, name, values, colours, markers, codes, amount}) {
-    Object.assign(this, {key, name, values, colours, markers, amount, codes: cellssl.unpacked(codes)});
+  constructor({key, name, values, colours, markers, codes, amount, others, scale}) {
+    Object.assign(this, {key, name, values, colours, markers, amount, scale, codes: cellssl.unpacked(codes)});
+    this.others = new Set(others);  // codes that share one look, because there are more values than looks
     this.hidden = new Set();
+    this.picked = null;  // the code of the value that stands out
   }
   text(cell) {
     const value = this.values[this.codes[cell]];

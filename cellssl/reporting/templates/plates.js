@@ -15,13 +15,14 @@ cellssl.PlateViews = class {
     this.scale = this.made("div", "plates-scale");
     this.said = this.made("p", "plates-said");
     this.said.setAttribute("aria-live", "polite");
+    this.explained = this.made("p", "plates-explained");
     this.all = this.made("div", "plates-all");
     const choices = this.made("div", "plates-choices");
     for (const [select, count] of [[this.score, 2], [this.arm, this.data.arms.length], [this.page, this.pages().length]])
       if (count > 1) choices.append(select.parentElement);
     choices.append(this.scale);
     element.querySelector(".fallback").style.display = "none";
-    element.append(choices, this.said, this.hatching(), this.all);
+    element.append(choices, this.explained, this.said, this.hatching(), this.all);
     this.all.style.setProperty("--plate", this.data.columns > 24 ? "38rem" : "19rem");
     this.listen();
     this.offerScores();
@@ -55,16 +56,24 @@ cellssl.PlateViews = class {
     });
   }
 
-  // An arm may lack the score of another one; the score with the same key stays chosen.
+  // An arm may lack the score of another one; the score that a reader chose is shown again where an arm has it.
   offerScores() {
-    const before = this.shown?.key, scores = this.data.arms[this.arm.value].scores;
+    const {scores} = this.data.arms[this.arm.value];
+    this.wanted ??= scores[0];
     this.fill(this.score, scores.map(score => score.name));
-    this.score.value = Math.max(0, scores.findIndex(score => score.key === before));
+    const place = scores.findIndex(score => score.key === this.wanted.key);
+    this.score.value = Math.max(0, place);
+    this.lacking = place < 0 ? `This arm has no “${this.wanted.name}”. ` : "";
+  }
+  choose() {
+    this.wanted = this.data.arms[this.arm.value].scores[this.score.value];
+    this.lacking = "";
+    this.draw();
   }
 
   listen() {
     this.arm.addEventListener("change", () => { this.offerScores(); this.draw(); });
-    this.score.addEventListener("change", () => this.draw());
+    this.score.addEventListener("change", () => this.choose());
     this.page.addEventListener("change", () => this.draw());
     const ofWell = act => event => {
       const index = event.target.dataset?.well;
@@ -72,6 +81,7 @@ cellssl.PlateViews = class {
     };
     for (const kind of ["pointerover", "focusin"])
       this.all.addEventListener(kind, ofWell((_, index) => { this.said.textContent = this.words(index); }));
+    this.all.addEventListener("focusin", ofWell((_, index, event) => this.stopAt(event.target)));
     this.all.addEventListener("click", ofWell(well => this.showCells(well)));
     this.all.addEventListener("keydown", ofWell((well, _, event) => this.pressed(well, event)));
     this.all.classList.toggle("plates-clickable", this.canShowCells());
@@ -85,7 +95,8 @@ cellssl.PlateViews = class {
     const plates = this.data.plates.slice(first, first + this.data.atOnce);
     this.all.replaceChildren(...plates.map((name, place) => this.plate(name, first + place)));
     const more = this.canShowCells() ? " Click a well, or press Enter on it, to see its cells." : "";
-    this.said.textContent = `${this.shown.name}: ${this.shown.explained}. One scale for all plates; control wells have ` +
+    this.said.textContent = "";
+    this.explained.textContent = `${this.lacking}${this.shown.name}: ${this.shown.explained}. One scale for all plates; control wells have ` +
       `a black outline, wells without a value are hatched.${more}`;
   }
 
@@ -171,7 +182,9 @@ cellssl.PlateViews = class {
   written(value) {
     if (value === null) return "no value";
     if (this.shown.kind === "share") return `${(100 * value).toFixed(0)} %`;
-    return this.shown.kind === "count" ? value.toLocaleString("en") : String(Number(value.toPrecision(3)));
+    if (this.shown.kind === "count") return value.toLocaleString("en", {maximumFractionDigits: 1});
+    const largest = Math.max(Math.abs(this.shown.low), Math.abs(this.shown.high));  // one number of decimals for a score
+    return value.toFixed(Math.min(6, Math.max(0, 2 - Math.floor(Math.log10(largest || 1)))));
   }
 
   words(index) {
@@ -216,9 +229,13 @@ cellssl.PlateViews = class {
     const next = ahead.sort((a, b) => far(a) - far(b))[0];
     const here = next && event.target.ownerSVGElement.querySelector(`[data-well="${next.index}"]`);
     if (!here) return;
-    event.target.setAttribute("tabindex", -1);
-    here.setAttribute("tabindex", 0);
     here.focus();
+  }
+
+  // Let Tab stop at this well and at no other one of its plate.
+  stopAt(well) {
+    for (const other of well.ownerSVGElement.querySelectorAll('[tabindex="0"]')) other.setAttribute("tabindex", -1);
+    well.setAttribute("tabindex", 0);
   }
 };
 for (const element of document.querySelectorAll('[data-kind="plates"]')) new cellssl.PlateViews(element);

@@ -24,8 +24,10 @@ SHARE_OF = "share_of_cluster_"
 AXES = {"tsne": ("t-SNE 1", "t-SNE 2"), "umap": ("UMAP 1", "UMAP 2")}
 
 
-def write(job: Job, cells: pd.DataFrame, normal: np.ndarray, assignment: np.ndarray, *, whitened: bool) -> None:
-    """Write map.parquet, one row per cell with coordinates, cluster and metadata, and map.png.
+def write(
+    job: Job, cells: pd.DataFrame, normal: np.ndarray, assignment: np.ndarray, *, whitened: bool
+) -> tuple[str, str]:
+    """Write map.parquet, a row per cell with coordinates, cluster and metadata, and map.png; return the axes' names.
 
     After whitening all components have equal variance, so the first two components of the whitened vectors are used.
     """
@@ -40,6 +42,7 @@ def write(job: Job, cells: pd.DataFrame, normal: np.ndarray, assignment: np.ndar
     table = table.assign(cluster=assignment[rows].astype(np.int32), map_x=points[:, 0], map_y=points[:, 1])
     write_table(table, job.draft.file("map.parquet"))
     job.draft.file("map.png").write_bytes(theme.png(map_figure(table, axes)))
+    return axes
 
 
 def write_doses(job: Job, wells: pd.DataFrame) -> None:

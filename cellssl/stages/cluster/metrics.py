@@ -181,6 +181,8 @@ class ClusterMetrics:
     """Blocks of the vectors that are all 0 after the chain, and so count for nothing."""
     block_gains: BlockGains | None = None
     """What each block adds to the AMI of clusters and label; None where there are no blocks or labels."""
+    map_axes: tuple[str, str] | None = None
+    """Names of the axes of the map, with the share of variance of a component; None on cards of earlier versions."""
 
     def cautions(self) -> list[str]:
         """Return sentences on empty clusters, and on blocks that count for nothing."""
@@ -204,6 +206,7 @@ class ClusterMetrics:
             **(empty if self.filled is not None else {}),
             **({"wells": self.wells.to_json()} if self.wells else {}),
             **({"spread": self.spread.to_json()} if self.spread else {}),
+            **({"map_axes": list(self.map_axes)} if self.map_axes else {}),
             **self.scores.to_json(),
         }
 
@@ -223,7 +226,15 @@ class ClusterMetrics:
             distinct=content.get("distinct_embeddings"),
             wells=WellCounts(**content["wells"]) if "wells" in content else None,
             spread=VectorSpread(**content["spread"]) if "spread" in content else None,
+            map_axes=_axes_in(content),
         )
+
+
+def _axes_in(content: Mapping[str, Any]) -> tuple[str, str] | None:
+    if "map_axes" not in content:
+        return None
+    first, second = content["map_axes"]
+    return str(first), str(second)
 
 
 def method_of(content: Mapping[str, Any]) -> Any:

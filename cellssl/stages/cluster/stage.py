@@ -100,7 +100,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     )
     wells = write_wells(job, source, segment, *of_draw)
     yield Progress(2, 4, "parts", "map")
-    map.write(job, *of_part, whitened=found.is_whitened)
+    axes = map.write(job, *of_part, whitened=found.is_whitened)
     yield Progress(3, 4, "parts", "montage")
     write_montage(job, segment, *of_draw)
     gains = None
@@ -128,6 +128,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         spread=spread,
         filled=filled if is_any_empty else None,
         distinct=distinct(normal[scored]) if is_any_empty else None,
+        map_axes=axes,
     )
     yield from (Note(sentence) for sentence in metrics.cautions())
     return metrics.to_json()

@@ -11,6 +11,7 @@ from cellssl.counting import counted
 from cellssl.datasets.tables.controls import near_control
 from cellssl.datasets.tables.usual_names import usual_columns
 from cellssl.profiling.profiles import TREATMENT
+from cellssl.stages.hits.caution_words import APART, FIXED_LAYOUT, NO_UNIT, ZONE
 from cellssl.stages.hits.study import Study
 from cellssl.stages.shared.block_words import empty_blocks_words
 from cellssl.stages.shared.learned_labels import Leak, LearnedLabels, leaks
@@ -28,8 +29,6 @@ FIXED = 0.5
 """A layout is fixed where more than this share of treatments is in the same wells on all plates."""
 SHARED = 0.25
 """Controls lie apart where fewer than this share of them lie in columns, or rows, with treated wells."""
-APART = "hardly a treated well, so that what differs between them and others looks like an effect of every treatment"
-ZONE = "the plate: what differs between edge and inside looks like an effect of every treatment"
 MOSTLY = 0.6
 """Controls and treated wells lie apart where the shares of them at the edge differ by more than this."""
 
@@ -62,7 +61,7 @@ def cautions_of_effects(effects: WellEffects) -> list[str]:
     if effects.unit_wells or np.isnan(effects.effect).all():
         return []
     return [
-        "no plate has two control wells, so how far control wells lie from each other is not known: an effect of 1 is "
+        f"{NO_UNIT}, so how far control wells lie from each other is not known: an effect of 1 is "
         "as far as the median of all wells, not as far as a typical control well"
     ]
 
@@ -149,8 +148,8 @@ def _positions(study: Study) -> Iterator[str]:
         yield from list(_zones(study))[:1]
     if _is_fixed(study):
         yield (
-            "most treatments lie in the same wells on all plates, so what these share may be their position; where "
-            'controls lie at the edge, too, compare like with like (hits.permute_within = ["plate", "edge"])'
+            f"{FIXED_LAYOUT}, so what these share may be their position; where controls lie at the edge, too, compare "
+            'like with like (hits.permute_within = ["plate", "edge"])'
         )
 
 
@@ -163,7 +162,8 @@ def _zones(study: Study) -> Iterator[str]:
         return
     for name, numbers in (("column", study.positions.column), ("row", study.positions.row)):
         if np.isin(numbers[control], numbers[treated]).mean() < SHARED:
-            yield f"{counted(len(np.unique(numbers[control])), name)} with controls have {APART}"
+            count = len(np.unique(numbers[control]))
+            yield f"{counted(count, name)} with controls {'has' if count == 1 else 'have'} {APART}"
     at_edge = study.positions.edge
     of_controls, of_treated = at_edge[control].mean(), at_edge[treated].mean()
     if abs(of_controls - of_treated) > MOSTLY:

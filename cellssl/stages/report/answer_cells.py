@@ -1,4 +1,4 @@
-"""answer_cells: a run in; the cells that changed most beside those they are compared with, for one strip, out."""
+"""answer_cells: a run in; typical changed cells beside those they are compared with, for one strip, out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellssl.artifacts import embeddings
-from cellssl.artifacts.tables import OF_CELLS, Column, explained, open_parquet, read_cells, read_table
+from cellssl.artifacts.tables import read_cells
+from cellssl.counting import counted
 from cellssl.engine.build import Job
 from cellssl.profiling.clusterer import NOISE
 from cellssl.reporting import theme
@@ -17,6 +18,7 @@ from cellssl.reporting.html import Block
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.stages.report.figure_files import write_figure
 from cellssl.stages.report.hit_tables import compared_with, names_of, treatments_of
+from cellssl.stages.report.normalised_sample import read_cells_of
 from cellssl.stages.report.runs import Run, scored_assignments
 
 if TYPE_CHECKING:
@@ -32,19 +34,8 @@ ENOUGH = 20
 """With fewer cells beside it on its plate, a treatment is shown on another plate, if it is on one."""
 LOOKED_AT = 2_000
 """Cells of each kind from which the typical ones are chosen, spread over all wells."""
-USUAL = 0.95
-"""Share of the cells compared with that counts as usual."""
 LIMIT = 10.0
 """Values further from the middle than this count as this far, so that one feature does not decide."""
-KNOWN = {
-    "Metadata_cell_id": "cell_id",
-    "Metadata_Plate": "plate",
-    "Metadata_Well": "well",
-    "Metadata_compound": "compound",
-    "Metadata_dose_micromolar": "dose_micromolar",
-    "Metadata_control": "control",
-    "Metadata_label": "label",
-}
 
 
 @dataclass(frozen=True)
@@ -56,30 +47,22 @@ class Strip:
     caption: str
 
 
-def cells_of(run: Run) -> pd.DataFrame:
-    """Return what is known of every embedded cell, in the order of the vectors; columns may be missing."""
-    path = run.embed.file("embeddings.parquet")
-    with explained(path), open_parquet(path) as file:
-        there = set(file.schema_arrow.names)
-    needed: dict[str, Column] = {name: OF_CELLS[ours] for name, ours in KNOWN.items() if name in there}
-    return read_table(path, needed, only=True).rename(columns=KNOWN)
-
-
 def clustered_cells(run: Run) -> pd.DataFrame:
     """Return what is known of the cells that the clusters are scored on, with cluster and distance; without noise."""
     assigned = scored_assignments(run.cluster)
     assigned = assigned[assigned["cluster"] != NOISE]
     kept = [name for name in ("cell_id", "cluster", "distance") if name in assigned]
-    return assigned[kept].merge(cells_of(run), on="cell_id", how="inner").reset_index(drop=True)
+    return assigned[kept].merge(read_cells_of(run), on="cell_id", how="inner").reset_index(drop=True)
 
 
 def strip_of_hits(run: Run) -> Strip | None:
-    """Return changed cells of the surest treatment, and cells of controls of the same plate; None where there are none.
+    """Return cells of the surest treatment, and cells of controls of the same plate; None where there are none.
 
-    Changed are cells that lie outside 95 % of the cells they are compared with, by their distance from the middle of
-    these; shown are those nearest to the middle of the changed ones, so that debris is not.
+    Where the search for hits found that at least a share of its cells changed, these are the share of its cells that
+    lies furthest from the middle of those they are compared with; shown are the ones nearest to their own middle, so
+    that debris is not. Of a treatment that is not active, or without such a share, the typical of all cells are shown.
     """
-    cells, table = cells_of(run), treatments_of(run.found_hits)
+    cells, table = read_cells_of(run), treatments_of(run.found_hits)
     if "compound" not in cells:
         return None
     other = compared_with(run.found_hits)
@@ -90,8 +73,38 @@ def strip_of_hits(run: Run) -> Strip | None:
         plate = _plate(cells, treated, beside)
         if plate is not None:
             here = (cells["plate"] == plate).to_numpy(bool)
-            return _strip_of_plate(run, cells, (name, str(plate), other), treated & here, beside & here)
+            of = Shown(name, str(plate), other, row["active"], share_changed(row))
+            return _strip_of_plate(run, cells, of, treated & here, beside & here)
     return None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The treatment of a strip."""
+
+    name: str
+    plate: str
+    other: str
+    """What its wells were compared with."""
+    active: bool | None
+    """None where it was not tested."""
+    share: float
+    """At least this share of its cells changed, as the table of treatments has it; 0 where none is known to."""
+
+    @property
+    def title(self) -> str:
+        """Return what the strip calls its cells: those that changed only where the treatment did something."""
+        if self.share:
+            return f"{self.name}: cells that changed"
+        state = {True: "", False: " (not active)", None: " (not tested)"}[self.active]
+        return f"{self.name}{state}: its typical cells"
+
+
+def share_changed(row: dict[Any, Any]) -> float:
+    """Return the share of changed cells of a treatment; 0 where it is not active."""
+    share = row["changed_share"]
+    is_known = row["active"] is True and share is not None and not math.isnan(share)
+    return float(share) if is_known and round(100 * share) > 0 else 0.0
 
 
 def _is_treatment(cells: pd.DataFrame, row: dict[Any, Any]) -> Bool[np.ndarray, "n"]:
@@ -111,25 +124,22 @@ def _plate(cells: pd.DataFrame, treated: np.ndarray, beside: np.ndarray) -> obje
     return max(enough, key=lambda plate: counts[plate], default=None)
 
 
-def _strip_of_plate(
-    run: Run, cells: pd.DataFrame, words: tuple[str, str, str], treated: np.ndarray, beside: np.ndarray
-) -> Strip:
-    name, plate, other = words
+def _strip_of_plate(run: Run, cells: pd.DataFrame, of: Shown, treated: np.ndarray, beside: np.ndarray) -> Strip:
     of_treatment, of_others = (_spread(np.flatnonzero(each)) for each in (treated, beside))
     x = standardised(_vectors(run, np.concatenate([of_treatment, of_others])), len(of_treatment))
-    changed, usual, n_changed = typical(x[: len(of_treatment)], x[len(of_treatment) :])
-    ids, those = cells["cell_id"].to_numpy(str), f"{other.removesuffix(' well')} cells"
-    n = f"{len(of_treatment):,}"
-    how = f"the most typical of the {n_changed:,} cells (of {n}) that look unlike 95 % of the {those}"
-    if not n_changed:
-        how = f"the most typical of {n} cells, none of which looks unlike 95 % of the {those}"
+    chosen, usual = typical(x[: len(of_treatment)], x[len(of_treatment) :], of.share)
+    ids, those = cells["cell_id"].to_numpy(str), f"{of.other.removesuffix(' well')} cells"
+    how = f"the most typical of its {counted(len(of_treatment), 'cell')}"
+    if of.share:
+        share = f"{100 * of.share:.0f} %"
+        how = f"the most typical of the {share} of its {len(of_treatment):,} cells that are least like {those}"
+        how += f" (at least {share} changed)"
     caption = (
-        f"Plate {plate}, all at the same contrast. Above: {how}. Below: the most typical of {len(of_others):,} "
+        f"Plate {of.plate}, all at the same contrast. Above: {how}. Below: the most typical of {len(of_others):,} "
         f"{those}. Typical: nearest to the middle of their group, as measured by “{run.arm}”."
     )
-    title = f"{name}: cells that changed" if n_changed else f"{name}: its typical cells"
-    groups = {title: ids[of_treatment[changed]], f"{those} of the same plate": ids[of_others[usual]]}
-    return Strip({title: list(map(str, of)) for title, of in groups.items()}, caption)
+    groups = {of.title: ids[of_treatment[chosen]], f"{those} of the same plate": ids[of_others[usual]]}
+    return Strip({title: list(map(str, cells)) for title, cells in groups.items()}, caption)
 
 
 def _vectors(run: Run, rows: Int[np.ndarray, "n"]) -> np.ndarray:
@@ -166,18 +176,20 @@ def standardised(vectors: Float[np.ndarray, "n d"], n_treated: int) -> Float[np.
 
 
 def typical(
-    treated: Float[np.ndarray, "n d"], beside: Float[np.ndarray, "m d"]
-) -> tuple[Int[np.ndarray, "k"], Int[np.ndarray, "l"], int]:
-    """Return the rows of typical changed cells, those of typical cells beside them, and how many changed in all."""
+    treated: Float[np.ndarray, "n d"], beside: Float[np.ndarray, "m d"], share: float
+) -> tuple[Int[np.ndarray, "k"], Int[np.ndarray, "l"]]:
+    """Return the rows of typical cells among the share that lies furthest from those beside, and of typical of these.
+
+    With a share of 0 the typical of all treated cells are returned.
+    """
     middle = np.median(beside, axis=0)
     usual, found = (np.linalg.norm(each - middle, axis=1) for each in (beside, treated))
-    changed = np.flatnonzero(found > np.quantile(usual, USUAL))
-    chosen = changed if len(changed) else np.arange(len(treated))
+    n_changed = math.ceil(share * len(treated)) or len(treated)
+    chosen = np.sort(np.argsort(-found, kind="stable")[:n_changed])
     from_middle = np.linalg.norm(treated[chosen] - np.median(treated[chosen], axis=0), axis=1)
     return (
         chosen[np.argsort(from_middle, kind="stable")[:CELLS]],
         np.argsort(usual, kind="stable")[:CELLS],
-        len(changed),
     )
 
 
@@ -217,7 +229,8 @@ def _treated_beside_controls(run: Run, cells: pd.DataFrame, treated: np.ndarray,
     where = f" of cluster {poorest}" if usual.any() else ""
     caption = (
         f"Plate {plate}, all at the same contrast. Above: the most typical of {changed.sum():,} treated cells of the "
-        f"cluster of “{run.arm}” that is richest in them ({100 * share[richest]:.0f} % of it). Below: the most typical "
+        f"cluster of “{run.arm}” that is richest in them ({100 * share[richest]:.0f} % of its scored cells). Below: "
+        "the most typical "
         f"of {beside.sum():,} control cells{where}. Typical: nearest to the middle of the cluster."
     )
     return Strip(groups, caption)

@@ -14,7 +14,7 @@ from cellssl.reporting.figures import effects
 from cellssl.reporting.html import Block
 from cellssl.reporting.natural_sort import natural_key
 from cellssl.stages.report.figure_files import write_figure
-from cellssl.stages.report.hit_tables import compared_with, names_of, treatments_of
+from cellssl.stages.report.hit_tables import compared_with, names_of, treatments_of, unit_of
 from cellssl.stages.report.runs import Run
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _caption(run: Run) -> str:
     other = compared_with(run.found_hits)
     return (
         f"Effect of every treatment by “{run.arm}”, seed {run.seed}: how far its wells lie, in the same direction, "
-        f"from {other}s. 0: no effect; 1: as far as a typical {other} lies from the others."
+        f"from {other}s. 0: no effect; {unit_of(run)}."
     )
 
 

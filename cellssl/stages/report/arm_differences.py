@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cellssl.artifacts.store import Artifact
 from cellssl.counting import counted
 from cellssl.reporting.html import Block, Folded, Table
+from cellssl.stages.report.flat_settings import NOT_SET, flat_settings
 from cellssl.stages.report.runs import Run
 
 NOT_SETTINGS = ("fetch", "evaluate", "hits")
@@ -19,17 +18,36 @@ NOT_A_DIFFERENCE = ("seed", "checkpoint_s", "tensorboard", "formats")
 SHOWN = 3
 """Number of differences that are shown in words; the table of settings has all."""
 ABSENT = "none"
+BRANCHES = "pretrain.branches"
+OF_NETWORK = ("encoder", "epochs", "input_px", "init_from")
+"""Settings of [pretrain] that make a network which is not trained."""
 
 
 def difference_table(runs: list[Run]) -> list[Block]:
-    """Return a folded table of the settings that are not the same in all arms that have them."""
+    """Return a folded table of the settings that are not the same in all arms that have their stage."""
     each_settings = [settings_of(run) for run in runs]
     names = sorted({name for settings in each_settings for name in settings})
-    differ = [name for name in names if len({each[name] for each in each_settings if name in each}) > 1]
+    differ = [name for name in names if _differs(name, each_settings)]
     if not differ:
         return []
-    table = [[name, *(each.get(name, "–") for each in each_settings)] for name in differ]
+    table = [[name, *(each.get(name, NOT_SET) for each in each_settings)] for name in differ]
     return [Folded("Settings in which the arms differ", [Table(["setting", *(run.arm for run in runs)], table)])]
+
+
+def _differs(name: str, each: Sequence[Mapping[str, str]]) -> bool:
+    """Return whether a setting differs among the arms that have its stage; 0 epochs are a training without settings.
+
+    Where some of these lack it, that is a difference, unless what it is a setting of differs, too, and says so: arms
+    lack the settings of branches, transforms and models that they do not have.
+    """
+    stage = f"{name.partition('.')[0]}."
+    having = [one for one in each if any(other.startswith(stage) for other in one)]
+    concerned = [one for one in having if name in one or one.get(f"{stage}epochs") != "0"]
+    values = {one.get(name) for one in concerned}
+    if len(values) < 2:
+        return False
+    above = [name[:place] for place, letter in enumerate(name) if letter == "."]
+    return len(values - {None}) > 1 or not any(len({one.get(part) for one in concerned}) > 1 for part in above)
 
 
 def differences_in_words(runs: Sequence[Run], reads: Sequence[object]) -> list[str]:
@@ -93,7 +111,7 @@ def _in_words(name: str) -> tuple[str, str]:
     if not rest.startswith("branches."):
         return "", rest
     _, branch, *path = rest.split(".")
-    if path == ["objective", "name"]:
+    if path == ["objective"]:
         return branch, "objective"
     shown = [part for part in path if part not in ("view", "views", "objective")]
     return branch, " ".join(shown or path)
@@ -112,7 +130,7 @@ def _other_inputs(first: Run, run: Run) -> str:
 
 
 def settings_of(run: Run) -> dict[str, str]:
-    """Return path -> value of every setting of a run, as text; branches that are not run have none."""
+    """Return path -> value of every setting of a run, as text; what has no value, or no effect, is left out."""
     found = _of_chain(run.chain())
     for part in run.blocks:
         found |= {f"{part.block}: {path}": value for path, value in _of_chain(part.chain()).items()}
@@ -122,32 +140,18 @@ def settings_of(run: Run) -> dict[str, str]:
 def _of_chain(chain: Mapping[str, Artifact]) -> dict[str, str]:
     sections = {kind: dict(one.card.section) for kind, one in chain.items() if kind not in NOT_SETTINGS}
     if "pretrain" in sections:
-        sections["pretrain"]["branches"] = {
-            name: branch
-            for name, branch in sections["pretrain"].get("branches", {}).items()
-            if not isinstance(branch, dict) or branch.get("weight", 1) > 0
-        }
-    return dict(_flat(sections))
-
-
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield path and value of every setting; transforms and links of a list are called by their names."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value):
-        yield path, ", ".join(str(item["name"]) for item in value)
-        for name, item in zip(_numbered([str(item["name"]) for item in value]), value, strict=True):
-            yield from _flat({key: each for key, each in item.items() if key != "name"}, f"{path}.{name}")
-    else:
-        yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _numbered(names: Sequence[str]) -> list[str]:
-    """Return the names, with a number from the second of the same name on."""
-    seen: Counter[str] = Counter()
-    found = []
-    for name in names:
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+        sections["pretrain"] = _in_effect(sections["pretrain"])
+    each = [pair for kind, section in sections.items() for pair in flat_settings(section, kind)]
+    found = {path: value for path, value in each if value != NOT_SET}
+    if branches := sections.get("pretrain", {}).get("branches"):
+        found[BRANCHES] = ", ".join(branches)
     return found
+
+
+def _in_effect(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a training that are used: branches without weight are not run, and 0 epochs are none."""
+    if section.get("epochs") == 0:
+        return {name: value for name, value in section.items() if name in OF_NETWORK}
+    branches = section.get("branches", {}).items()
+    run = {name: one for name, one in branches if not isinstance(one, dict) or one.get("weight", 1) > 0}
+    return {**section, "branches": run}

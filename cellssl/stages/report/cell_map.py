@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cellssl.artifacts.contents import section_of
@@ -9,10 +10,9 @@ from cellssl.artifacts.tables import OF_CELLS, Column, read_cells, read_table
 from cellssl.engine.build import Job
 from cellssl.errors import DataError
 from cellssl.imaging.colour import colour_words
-from cellssl.reporting import theme
 from cellssl.reporting.html import Block, Folded, Heading, Interactive, Paragraph, Section
 from cellssl.stages.report.arm_scores import ScoresByArm
-from cellssl.stages.report.figure_files import picture
+from cellssl.stages.report.cluster_figures import arms_with_vectors, cluster_picture
 from cellssl.stages.report.figures import MAP_AXES
 from cellssl.stages.report.map_columns import effect_column
 from cellssl.stages.report.map_data import Arm, map_data, picture_data
@@ -28,7 +28,7 @@ THUMBNAIL_BYTES = 8_000_000
 """Most bytes that the small copies of cells of all maps together take on the page."""
 MOST_CELLS = 20_000
 """Most cells of a map; a map of one arm has at most 10,000, and those of several arms may differ."""
-FILE, PICTURE = "map.parquet", "map.png"
+FILE = "map.parquet"
 OF_MAP = {
     "cell_id": OF_CELLS["cell_id"],
     "label": OF_CELLS["label"],
@@ -48,10 +48,11 @@ def map_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]
     if not sets:
         return []
     blocks: list[Block] = [Paragraph(HOW_TO_READ)]
+    vectors = arms_with_vectors(runs, scores)
     for members in sets.values():
         if len(sets) > 1:
             blocks.append(Heading(f"Cells of {', '.join(f'“{run.arm}”' for run in members)}"))
-        blocks.append(_interactive(job, members, _leading(members, scores), THUMBNAIL_BYTES // len(sets)))
+        blocks.append(_interactive(job, members, _leading(members, scores), THUMBNAIL_BYTES // len(sets), vectors))
     return [Section("The cells on a map", blocks, anchor="map")]
 
 
@@ -67,7 +68,7 @@ def _leading(members: list[Run], scores: ScoresByArm) -> int:
     return min(range(len(members)), key=lambda place: order.index(members[place].arm))
 
 
-def _interactive(job: Job, members: list[Run], start: int, limit_bytes: int) -> Block:
+def _interactive(job: Job, members: list[Run], start: int, limit_bytes: int, vectors: Sequence[str]) -> Block:
     """Return the map of arms that have the same cells."""
     maps = [read_table(run.cluster.file(FILE), OF_MAP) for run in members]
     cells = _cells_of(members[start], [maps[start], *maps])
@@ -76,7 +77,7 @@ def _interactive(job: Job, members: list[Run], start: int, limit_bytes: int) -> 
     pictures = None if small is None else picture_data(small, crops.channels, common_pixel_um(cells))
     arms = [_arm(run, table, cells) for run, table in zip(members, maps, strict=True)]
     caption = f"Channels: {colour_words(crops.channels)}."
-    return Interactive("map", map_data(cells, arms, start, pictures, caption), _fallback(members, start))
+    return Interactive("map", map_data(cells, arms, start, pictures, caption), _fallback(job, members, start, vectors))
 
 
 def _cells_of(run: Run, maps: list[pd.DataFrame]) -> pd.DataFrame:
@@ -106,18 +107,9 @@ def _axes(run: Run) -> str:
     return MAP_AXES[section_of(run.cluster, ClusterSection).map]
 
 
-def _fallback(members: list[Run], start: int) -> list[Block]:
+def _fallback(job: Job, members: list[Run], start: int, vectors: Sequence[str]) -> list[Block]:
     """Return the pictures of the maps for print and without JavaScript: the leading arm's, and the others folded."""
-    shown, others = [members[start]], [run for run in members if run is not members[start]]
-    pictures: list[Block] = [_picture(run) for run in shown if PICTURE in run.cluster.card.files]
-    folded = [_picture(run) for run in others if PICTURE in run.cluster.card.files]
-    return [*pictures, *([Folded("Maps of the other arms", folded)] if folded else [])]
-
-
-def _picture(run: Run) -> Block:
-    caption = (
-        f"“{run.arm}”, seed {run.seed}: one point per cell on {_axes(run)}, at the same place in every "
-        "panel, coloured by cluster and by what is known about the cell."
-    )
-    alt = f"map of the cells of the arm {run.arm}, seed {run.seed}"
-    return picture(run.cluster.file(PICTURE).read_bytes(), caption, alt, theme.drawing)
+    drawn = {run.arm: cluster_picture(job, run, "map", vectors=run.arm in vectors) for run in members}
+    shown = drawn.pop(members[start].arm)
+    folded = [block for blocks in drawn.values() for block in blocks]
+    return [*shown, *([Folded("Maps of the other arms", folded)] if folded else [])]

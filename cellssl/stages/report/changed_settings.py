@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
-from typing import Any
-
-from pydantic import ValidationError
 
 from cellssl.artifacts.store import Artifact
-from cellssl.config.settings import FROM_CARD
-from cellssl.errors import UsageError
+from cellssl.stages.report.card_settings import changed_section
 from cellssl.stages.report.flat_settings import flat_settings
 from cellssl.stages.report.runs import Run, first_seeds
 
@@ -30,15 +25,5 @@ def changed_settings(runs: list[Run]) -> str:
 
 
 def _lines(kind: str, artifact: Artifact) -> Iterator[str]:
-    for name, value in flat_settings(_changed(kind, artifact.card.section), kind):
+    for name, value in flat_settings(changed_section(artifact), kind):
         yield f"{name} = {value}"
-
-
-def _changed(kind: str, section: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that differ from the defaults; all of a card that this version cannot read."""
-    settings = importlib.import_module(f"cellssl.stages.{kind}.settings").Settings
-    try:
-        changed: dict[str, Any] = settings.model_validate(section, context={FROM_CARD: True}).non_default()
-    except (UsageError, ValidationError):
-        return section
-    return changed

@@ -1,4 +1,4 @@
-"""cluster_figures: the figures of cluster artifacts in; the same beside the page, with SVG, PDF and CSV files, out."""
+"""cluster_figures: tables of a clustering in; its map, montage and curves over the dose, drawn from them, out."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ import numpy as np
 from cellssl.artifacts.contents import section_of
 from cellssl.artifacts.tables import explained, read_assignments, read_cells, read_csv, read_table
 from cellssl.engine.build import Job
+from cellssl.reporting import theme
+from cellssl.reporting.html import Block
 from cellssl.stages.cluster import map, montage
-from cellssl.stages.report.figure_files import write_stored
+from cellssl.stages.report import figures
+from cellssl.stages.report.arm_scores import ScoresByArm
+from cellssl.stages.report.figure_files import write_figure
 from cellssl.stages.report.hit_tables import SPELLED_FLAGS
 from cellssl.stages.report.runs import Run, first_seeds
 from cellssl.stages.shared.card_shapes import ClusterSection
@@ -21,27 +25,48 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-ARMS_DRAWN = 12
-"""Number of arms whose figures are beside the page; each takes a second and two megabytes."""
+VECTOR_ARMS = 3
+"""Number of arms whose figures are SVG and PDF too; those of an arm take a second and two megabytes."""
 OF_CELLS = ("cell_id", "plate", "well", "compound", "dose_micromolar")
 OF_WELLS = ("plate", "well", "control", "compound", "dose_micromolar", "n_drawn")
 PLAIN_AXES = ("component 1", "component 2")
-"""The axes of a map of principal components; map.parquet does not have the share of variance that map.png states."""
+"""The axes of a map of principal components where the card, of an earlier version, has no names of axes."""
 
 
-def write_cluster_figures(job: Job, runs: list[Run]) -> None:
-    """Write the map, the montage and the curves over the dose of the first seed of the first arms."""
-    for run in first_seeds(runs)[:ARMS_DRAWN]:
-        for name, draw in FIGURES.items():
-            if f"{name}.png" in run.cluster.card.files:
-                figure, drawn = draw(job, run)
-                write_stored(job, f"{name}-{run.arm}", run.cluster.file(f"{name}.png").read_bytes(), figure, drawn)
+def arms_with_vectors(runs: list[Run], scores: ScoresByArm) -> list[str]:
+    """Return the arms whose figures are SVG and PDF too: the leading arm, then trained ones, then baselines."""
+    arms = {run.arm for run in runs}
+    order = dict.fromkeys([scores.leading, *scores.trained, *scores.baselines])
+    return [arm for arm in order if arm in arms][:VECTOR_ARMS]
+
+
+def which_files(runs: list[Run], scores: ScoresByArm) -> str:
+    """Return where the figures are, and which of them are SVG and PDF."""
+    vectors = arms_with_vectors(runs, scores)
+    others = len(first_seeds(runs)) - len(vectors)
+    named = ", ".join(f"“{arm}”" for arm in vectors)
+    which = f" (of figures of one arm, SVG and PDF for {named} only)" if others else ""
+    return f"The folder figures beside this page has every figure as PNG, SVG and PDF{which}, and its numbers as CSV."
+
+
+def cluster_picture(job: Job, run: Run, name: str, *, vectors: bool) -> list[Block]:
+    """Draw the map, the montage or the doses of a run from the tables of its cluster artifact; nothing without these.
+
+    They are never the pictures of the artifact, which an earlier version may have drawn in other colours.
+    """
+    if f"{name}.png" not in run.cluster.card.files:
+        return []
+    figure, drawn = FIGURES[name](job, run)
+    caption = f"“{run.arm}”, seed {run.seed}: {figures.caption_of(run, f'{name}.png')}"
+    alt = f"{name} of the arm {run.arm}, seed {run.seed}"
+    small = theme.photo if name == "montage" else theme.drawing
+    return [write_figure(job, f"{name}-{run.arm}", figure, caption, small, drawn, alt, vectors=vectors)]
 
 
 def _map(job: Job, run: Run) -> tuple[Figure, pd.DataFrame]:
     table = read_table(run.cluster.file("map.parquet"))
     with explained(run.cluster.file("map.parquet")):
-        axes = map.AXES.get(section_of(run.cluster, ClusterSection).map, PLAIN_AXES)
+        axes = run.clusters.map_axes or map.AXES.get(section_of(run.cluster, ClusterSection).map, PLAIN_AXES)
         return map.map_figure(table, axes), table
 
 
@@ -63,16 +88,18 @@ def _montage(job: Job, run: Run) -> tuple[Figure, pd.DataFrame]:
 
 
 def _doses(job: Job, run: Run) -> tuple[Figure, pd.DataFrame]:
+    wells = wells_by_dose(run)
+    kept = [name for name in wells.columns.astype(str) if name in OF_WELLS or name.startswith(map.SHARE_OF)]
+    return map.doses_figure(wells), wells[kept]
+
+
+def wells_by_dose(run: Run) -> pd.DataFrame:
+    """Return the control wells, and those of compounds with several doses, from wells.csv of a clustering."""
     path = run.cluster.file("wells.csv")
     with explained(path):
-        heads = read_csv(path).columns
-        shares = [name for name in heads if name.startswith(map.SHARE_OF)]
+        shares = [name for name in read_csv(path).columns if name.startswith(map.SHARE_OF)]
         wells = read_csv(path, ("dose_micromolar", "n_drawn", *shares))
-        wells = map.wells_with_doses(wells.assign(control=[SPELLED_FLAGS[text] for text in wells["control"]]))
-        kept = [
-            name for name in ("plate", "well", "control", "compound", "dose_micromolar", "n_drawn") if name in wells
-        ]
-        return map.doses_figure(wells), wells[[*kept, *shares]]
+        return map.wells_with_doses(wells.assign(control=[SPELLED_FLAGS[text] for text in wells["control"]]))
 
 
 FIGURES: dict[str, Callable[[Job, Run], tuple[Figure, pd.DataFrame]]] = {

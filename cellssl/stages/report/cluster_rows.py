@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellssl.artifacts.store import Store
-from cellssl.artifacts.tables import read_cells, read_csv
+from cellssl.artifacts.tables import explained, read_cells, read_csv
 from cellssl.counting import counted
 from cellssl.engine.build import Job
 from cellssl.profiling.clusterer import NOISE
@@ -18,7 +18,8 @@ from cellssl.reporting.html import Bar, Block, Folded, Images, Paragraph, Part, 
 from cellssl.stages.report import figures
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.cluster_contents import Content, Contents, Held, contents_of
-from cellssl.stages.report.cluster_doses import DOSES, few_doses
+from cellssl.stages.report.cluster_doses import few_doses
+from cellssl.stages.report.cluster_figures import arms_with_vectors, cluster_picture
 from cellssl.stages.report.runs import Run, first_seeds
 from cellssl.stages.shared.scaled_crops import scaled_crops
 
@@ -38,16 +39,17 @@ def cluster_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Sect
     """Return the section on the clusters of the leading arm, and one for the appendix with more cells and all arms."""
     places = {run.arm: place for place, run in enumerate(first_seeds(runs))}
     first, *others = sorted(first_seeds(runs), key=lambda run: (run.arm != scores.leading, run.is_baseline))
-    doses, all_doses = few_doses(job, first)
+    vectors = arms_with_vectors(runs, scores)
+    doses, all_doses = few_doses(job, first, vectors=first.arm in vectors)
     rows = _rows(job, first, places[first.arm], are_pictured=True)
     blocks = [Paragraph(_INTRODUCTION), *rows, *doses]
     folded = [Folded(f"Shares against dose of all compounds, “{first.arm}”", all_doses)] if all_doses else []
-    more: list[Block] = [*_montage(first), *folded]
+    more: list[Block] = [*_montage(job, first, vectors), *folded]
     for number, run in enumerate(others):
         is_pictured = number < WITH_PICTURES
         of_run = _rows(job, run, places[run.arm], are_pictured=is_pictured)
-        of_run += [figures.of_cluster(run, DOSES)] if DOSES in run.cluster.card.files else []
-        more.append(Folded(_title(run), [*of_run, *(_montage(run) if is_pictured else [])]))
+        of_run += cluster_picture(job, run, "doses", vectors=run.arm in vectors)
+        more.append(Folded(_title(run), [*of_run, *(_montage(job, run, vectors) if is_pictured else [])]))
     if more:
         what = " and ".join(
             ["more cells of each", *([f"those of {counted(len(others), 'other arm')}"] if others else [])]
@@ -63,16 +65,15 @@ def cluster_section(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Sect
     return [*sections, appendix] if more else sections
 
 
-def _montage(run: Run) -> list[Block]:
+def _montage(job: Job, run: Run, vectors: Sequence[str]) -> list[Block]:
     """Return all cells near the centroids, folded."""
-    if "montage.png" not in run.cluster.card.files:
-        return []
-    return [Folded(f"More cells of every cluster of “{run.arm}”", [figures.of_cluster(run, "montage.png")])]
+    found = cluster_picture(job, run, "montage", vectors=run.arm in vectors)
+    return [Folded(f"More cells of every cluster of “{run.arm}”", found)] if found else []
 
 
 _INTRODUCTION = (
-    "A cluster is a group of cells whose vectors are alike. Clusters are numbered by size, separately in every arm and "
-    "seed; their colours are used for nothing else on this page."
+    "A cluster is a group of cells whose vectors are alike. Clusters are numbered by their number of scored cells, "
+    "separately in every arm and seed; their colours are used for nothing else on this page."
 )
 
 
@@ -163,8 +164,10 @@ def nearest_cells(run: Run, store: Store) -> dict[int, list[bytes]]:
 
     if "nearest.csv" not in run.cluster.card.files:
         return {}
-    nearest = read_csv(run.cluster.file("nearest.csv"), ["cluster"]).groupby("cluster").head(CELLS_SHOWN)
-    cells = nearest.merge(read_cells(run.segment), on="cell_id", how="inner", validate="one_to_one")
+    path = run.cluster.file("nearest.csv")
+    with explained(path):
+        nearest = read_csv(path, ["cluster"]).groupby("cluster").head(CELLS_SHOWN)
+        cells = nearest.merge(read_cells(run.segment), on="cell_id", how="inner", validate="one_to_one")
     if cells.empty:
         return {}
     crops = scaled_crops(run.segment, store.with_store_of(run.embed), cells)

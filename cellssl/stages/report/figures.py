@@ -10,6 +10,7 @@ import numpy as np
 
 from cellssl.artifacts.contents import not_as_written, read_json_lines, section_of
 from cellssl.artifacts.tables import read_cells, read_scale
+from cellssl.counting import counted
 from cellssl.engine.build import Job
 from cellssl.reporting import theme
 from cellssl.reporting.figures import cells, confusion, dose_response, score_bars
@@ -19,7 +20,7 @@ from cellssl.stages.cluster.map import MAP_CELLS
 from cellssl.stages.evaluate.metrics import SCHEMES
 from cellssl.stages.pretrain.card_settings import pretrain_settings
 from cellssl.stages.report.arm_scores import ScoresByArm
-from cellssl.stages.report.figure_files import picture, write_figure, write_picture
+from cellssl.stages.report.figure_files import write_figure, write_picture
 from cellssl.stages.report.runs import Part, Run, active_branches, drawn_of_kept, first_seeds
 from cellssl.stages.segment.contact_sheet import SHEET, shown_cells, shows_fields
 from cellssl.stages.shared.card_shapes import ClusterSection
@@ -29,8 +30,6 @@ from cellssl.stages.shared.scaled_crops import common_pixel_um, scaled_crops
 if TYPE_CHECKING:
     import pandas as pd
 
-FILES = {"montage.png": theme.photo, "map.png": theme.drawing, "doses.png": theme.drawing}
-"""Figures of a cluster artifact, and how they are made smaller for the page."""
 MAP_AXES = {
     "pca": "the plane in which their vectors differ most (first two principal components)",
     "tsne": "a t-SNE of their vectors",
@@ -98,13 +97,6 @@ def _in_order(classes: Sequence[str], counts: np.ndarray) -> tuple[list[str], np
     return [classes[place] for place in order], counts[np.ix_(order, order)]
 
 
-def of_cluster(run: Run, name: str) -> Block:
-    """Return a figure of a cluster artifact, with its caption."""
-    alt = f"{name.removesuffix('.png')} of the arm {run.arm}, seed {run.seed}"
-    caption = f"“{run.arm}”: {caption_of(run, name)}"
-    return picture(run.cluster.file(name).read_bytes(), caption, alt, FILES[name])
-
-
 def caption_of(run: Run, name: str) -> str:
     """Return what a figure of a cluster artifact shows."""
     found = run.clusters
@@ -136,8 +128,11 @@ def _drawn(run: Run) -> str:
     return f"; from {drawn}" if drawn else ""
 
 
-def views(job: Job, runs: list[Run]) -> list[Section]:
-    """Return the section on which differences each branch makes the model ignore; equal views are shown once."""
+def views(job: Job, runs: list[Run], vectors: Sequence[str]) -> list[Section]:
+    """Return the section on which differences each branch makes the model ignore; equal views are shown once.
+
+    Figures of the arms in `vectors` are SVG and PDF too, here and below.
+    """
     blocks: list[Block] = []
     seen: set[str] = set()
     for run in first_seeds(runs):
@@ -147,7 +142,7 @@ def views(job: Job, runs: list[Run]) -> list[Section]:
             new = [name for name, view in settings.items() if view not in seen]
             if new:
                 seen |= set(settings.values())
-                blocks.append(_view_montage(job, run.arm, part, new))
+                blocks.append(_view_montage(job, run.arm, part, new, vectors=run.arm in vectors))
     if not blocks:
         return []
     text = (
@@ -157,11 +152,11 @@ def views(job: Job, runs: list[Run]) -> list[Section]:
     return [Section("Views", [Paragraph(text), *blocks], anchor="views", is_appendix=True)]
 
 
-def _view_montage(job: Job, arm: str, part: Part, names: list[str]) -> Block:
+def _view_montage(job: Job, arm: str, part: Part, names: list[str], *, vectors: bool) -> Block:
     """Return the figure of a few cells with random views of some branches."""
     import torch
 
-    from cellssl.imaging.colour import named_colours, to_rgb
+    from cellssl.imaging.colour import colour_words, named_colours, to_rgb
     from cellssl.learning.view import View
     from cellssl.randomness import Keys, cell_keys
 
@@ -181,9 +176,12 @@ def _view_montage(job: Job, arm: str, part: Part, names: list[str]) -> Block:
         ]
         draws[f"{name} (weight {branch.weight:g})"] = np.stack(rendered, axis=1)
     figure = cells.views(to_rgb(pixels, colours), draws, common_pixel_um(chosen))
-    caption = f"Views of {part.words(arm)}: {', '.join(names)}."
+    caption = (
+        f"Views of {part.words(arm)}: n = {len(chosen)} cells (one per row), {job.settings.view_draws} random views of "
+        f"each by {', '.join(names)}. Channels: {colour_words(crops.channels)}."
+    )
     drawn = _views_drawn(chosen, {name: settings.active()[name].weight for name in names}, job.settings.view_draws)
-    return write_figure(job, part.file_name("views", arm), figure, caption, theme.photo, drawn)
+    return write_figure(job, part.file_name("views", arm), figure, caption, theme.photo, drawn, vectors=vectors)
 
 
 def _views_drawn(chosen: pd.DataFrame, weights: Mapping[str, float], draws: int) -> pd.DataFrame:
@@ -195,13 +193,13 @@ def _views_drawn(chosen: pd.DataFrame, weights: Mapping[str, float], draws: int)
     return _known_of(chosen).merge(shown, how="cross")
 
 
-def training(job: Job, runs: list[Run]) -> list[Section]:
+def training(job: Job, runs: list[Run], vectors: Sequence[str]) -> list[Section]:
     """Return the section with losses and diagnostics of the first seed of every trained arm."""
     by_model: dict[str, list[tuple[Run, Part]]] = {}
     for run in first_seeds(runs):
         for part in run.trained:
             by_model.setdefault(part.trained.fingerprint, []).append((run, part))
-    blocks = [_curves(job, shared) for shared in by_model.values()]
+    blocks = [_curves(job, shared, vectors) for shared in by_model.values()]
     if not blocks:
         return []
     text = (
@@ -211,8 +209,9 @@ def training(job: Job, runs: list[Run]) -> list[Section]:
     return [Section("Training", [Paragraph(text), *blocks], anchor="training", is_appendix=True)]
 
 
-def _curves(job: Job, shared: Sequence[tuple[Run, Part]]) -> Block:
+def _curves(job: Job, shared: Sequence[tuple[Run, Part]], vectors: Sequence[str]) -> Block:
     """Return the figure of the losses and diagnostics of a training, which arms may share."""
+    from cellssl.reporting.figures.training import running_mean_steps
     from cellssl.stages.pretrain.curves import drawn_metrics, training_curves
 
     run, part = shared[0]
@@ -223,9 +222,12 @@ def _curves(job: Job, shared: Sequence[tuple[Run, Part]]) -> Block:
     except KeyError as error:
         raise not_as_written(model, "metrics.jsonl", f"no line has {error}") from error
     arms = " and ".join(part.words(run.arm) for run, part in shared)
-    caption = f"Training of {arms}, seed {run.seed}: every branch separately."
+    window = running_mean_steps(len(lines))
+    smooth = f"; pale: every step, dark: the running mean of {window} steps" if window > 1 else ""
+    caption = f"Training of {arms}, seed {run.seed}: one line per branch; n = {counted(len(lines), 'step')}{smooth}."
     name = part.file_name("curves", run.arm)
-    return write_figure(job, name, figure, caption, theme.drawing, drawn_metrics(lines))
+    is_vector = any(one.arm in vectors for one, _ in shared)
+    return write_figure(job, name, figure, caption, theme.drawing, drawn_metrics(lines), vectors=is_vector)
 
 
 def sheet(job: Job, run: Run, name: str = "cells") -> list[Block]:

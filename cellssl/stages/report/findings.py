@@ -11,8 +11,7 @@ from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import number
 from cellssl.stages.fetch.sample import first_look
 from cellssl.stages.report.arm_scores import ScoresByArm
-from cellssl.stages.report.check import in_short
-from cellssl.stages.report.checks import checks
+from cellssl.stages.report.check import Check, in_short
 from cellssl.stages.report.hit_sentences import treatments_in_short
 from cellssl.stages.report.label_free_checks import collapses
 from cellssl.stages.report.learned_labels_check import arms_with_labels, learned_by
@@ -29,11 +28,11 @@ SENTENCES_OF_SWEEP = 3
 """Sentences of a sweep at the top of the page; its section has all."""
 
 
-def answer(runs: list[Run], scores: ScoresByArm, of_sweep: Sequence[str] = ()) -> list[str]:
+def answer(runs: list[Run], scores: ScoresByArm, checked: Sequence[Check], of_sweep: Sequence[str] = ()) -> list[str]:
     """Return the answer, and how sure it is, for the top of the page; warnings that come before any answer first."""
     warnings = [*_no_result(runs), *collapses([run for run in runs if run.arm == scores.leading], scores)]
     found = list(of_sweep[:SENTENCES_OF_SWEEP]) or [_of_hits_or_clusters(runs, scores)]
-    return [*warnings, *found, in_short(checks(runs, scores))]
+    return [*warnings, *found, in_short(checked)]
 
 
 def _of_hits_or_clusters(runs: list[Run], scores: ScoresByArm) -> str:
@@ -49,9 +48,12 @@ def _of_hits_or_clusters(runs: list[Run], scores: ScoresByArm) -> str:
     if sizes.empty:
         return f"With “{run.arm}” no group stands out among {what}."
     spread = f"of {sizes.min():,} to {sizes.max():,}" if len(sizes) > 1 else f"of {sizes.iloc[0]:,}"
+    judge = (
+        "the picture shows which treatments they hold" if has_treatments(run) else "what they mean the eye must judge"
+    )
     return (
-        f"With “{run.arm}”, {what} fall into {counted(len(sizes), 'cluster')} {spread}; none is labelled, so whether "
-        "the clusters mean something is for the eye to judge."
+        f"With “{run.arm}”, {what} fall into {counted(len(sizes), 'cluster')} {spread}; no cell has a label to compare "
+        f"them with: {judge}."
     )
 
 
@@ -112,10 +114,11 @@ def _data(run: Run) -> str:
     listed = f"{len(compounds)} compounds" if len(compounds) > 4 else ", ".join(compounds) or "no known compound"
     at = f" at {doses} doses" if doses > 1 else ""
     controls = fields[fields["control"].astype(bool)][["plate", "well"]].drop_duplicates()
-    return (
-        f"{kind}: {where} ({len(controls)} of them untreated controls), {counted(len(fields), 'field')} of view; "
-        f"{listed}{at}."
-    )
+    return f"{kind}: {where} ({_of_them(len(controls))}), {counted(len(fields), 'field')} of view; {listed}{at}."
+
+
+def _of_them(controls: int) -> str:
+    return "1 of them an untreated control" if controls == 1 else f"{controls} of them untreated controls"
 
 
 def _question(runs: list[Run], scores: ScoresByArm) -> str:

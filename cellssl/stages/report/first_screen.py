@@ -1,4 +1,4 @@
-"""first_screen: runs and their scores in; the picture of the answer, and the cells that changed most beside it, out."""
+"""first_screen: runs and their scores in; the picture of the answer, and typical changed cells beside it, out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cellssl.stages.report.runs import Run
 
 
 def pictures(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Block]:
-    """Return the effect of every treatment and the cells that changed most; without hits what the clusters hold."""
+    """Return the effect of every treatment and typical cells of the surest; without hits what the clusters hold."""
     run = leading_run(runs, scores)
     if run is not None and (found := answer_picture.picture_of_hits(job, run)):
         return [*found, *answer_cells.draw(job, run, answer_cells.strip_of_hits(run))]

@@ -8,6 +8,8 @@ from typing import Any
 
 NOT_SET = "–"
 """The text of a setting without a value."""
+NAMES = ("name", "of", "model", "arm")
+"""Settings by which an item of a list is called, such as a transform or a block of vectors: the first that it has."""
 
 
 def flat_settings(value: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -19,10 +21,10 @@ def flat_settings(value: Any, path: str) -> Iterator[tuple[str, str]]:
         case dict():
             for key, item in value.items():
                 yield from flat_settings(item, f"{path}.{key}")
-        case [{"name": str()}, *_] if all(isinstance(item, dict) for item in value):
-            yield path, ", ".join(str(item.get("name")) for item in value)
+        case [dict(), *_] if all(_name_of(item) for item in value):
+            yield path, ", ".join(map(_name_of, value))
             for name, item in _numbered(value):
-                yield from flat_settings({key: each for key, each in item.items() if key != "name"}, f"{path}.{name}")
+                yield from flat_settings(item, f"{path}.{name}")
         case None:
             yield path, NOT_SET
         case str():
@@ -34,9 +36,16 @@ def flat_settings(value: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _numbered(items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield each item with its name; a name that comes again gets a number."""
+    """Yield each item without its name, which comes first; a name that comes again gets a number."""
     seen: dict[str, int] = {}
     for item in items:
-        name = str(item.get("name"))
+        name = _name_of(item)
         seen[name] = seen.get(name, 0) + 1
-        yield (name if seen[name] == 1 else f"{name} {seen[name]}"), item
+        rest = {key: each for key, each in item.items() if key not in NAMES or each != name}
+        yield (name if seen[name] == 1 else f"{name} {seen[name]}"), rest
+
+
+def _name_of(item: Any) -> str:
+    """Return what an item of a list is called; empty where it has no name."""
+    named = (item.get(key) for key in NAMES) if isinstance(item, dict) else ()
+    return next((name for name in named if isinstance(name, str)), "")

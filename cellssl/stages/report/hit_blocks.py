@@ -16,7 +16,7 @@ from cellssl.reporting.seed_statistics import number
 from cellssl.stages.hits.metrics import HitsMetrics
 from cellssl.stages.report.figure_files import write_figure
 from cellssl.stages.report.hit_sentences import activity_sentence, beside_baselines, over_seeds
-from cellssl.stages.report.hit_tables import compared_with, curves_of, names_of, treatments_of, wells_of
+from cellssl.stages.report.hit_tables import compared_with, curves_of, names_of, treatments_of, unit_of, wells_of
 from cellssl.stages.report.runs import Run
 from cellssl.stages.report.tables_common import ROWS_SHOWN, interval_text, rows_note
 
@@ -44,13 +44,12 @@ EXPLAINED = {
     "active": "Active: its wells are more like each other than like {other}s. Active ones first, then by q and effect.",
     "q": "q: false discovery rate; p-values (of the mean average precision against {other}s) corrected for the number "
     "of treatments (Benjamini and Hochberg).",
-    "effect": "Effect: how far its wells lie, in the same direction, from {other}s. 0: no effect; 1: as far as a "
-    "typical {other} lies from the others.",
+    "effect": "Effect: how far its wells lie, in the same direction, from {other}s. 0: no effect; {unit}.",
     "cells changed": "Cells changed: at least this share of its cells looks unlike those of {other}s.",
     "relative cell count": "Relative cell count: cells per well, divided by those of {other}s of the plate.",
-    "most like": "Most like: the nearest treatment of another compound (in brackets the similarity, where above 0); "
-    "for active treatments only.",
-    "nearest mechanism": "Nearest mechanism: that of the treatment it is most like, where known.",
+    "most like": "Most like: the nearest treatment of another compound, in brackets the similarity, where above 0, and "
+    "whether it is not active itself; for active treatments only.",
+    "nearest mechanism": "Nearest mechanism: that of the treatment it is most like, where this one is active.",
 }
 """Column of the table of treatments -> how to read it."""
 HOW_TO_READ = "How to read this table"
@@ -61,12 +60,12 @@ def hit_blocks(job: Job, runs: Sequence[Run], run: Run) -> list[Block]:
     """Return what the hits of one of the runs show: sentences, the table of treatments, and figures."""
     assert run.hits is not None
     table = treatments_of(run.found_hits)
-    heads, rows = _treatment_rows(table)
-    explained = [text.format(other=compared_with(run.found_hits)) for head, text in EXPLAINED.items() if head in heads]
-    other = compared_with(run.found_hits)
+    heads, rows = treatment_rows(table)
+    other, unit = compared_with(run.found_hits), unit_of(run)
+    explained = [text.format(other=other, unit=unit) for head, text in EXPLAINED.items() if head in heads]
     caption = (
-        f"Treatments against {other}s by “{run.arm}”, seed {run.seed}; n = {len(rows):,}. Effect: 1 is as far as a "
-        f"typical {other} lies from the others; q: false discovery rate."
+        f"Treatments against {other}s by “{run.arm}”, seed {run.seed}; n = {len(rows):,}. Effect: {unit}; q: false "
+        "discovery rate."
     )
     found = f"{activity_sentence(run, run.hits)}{over_seeds(runs, run)}{beside_baselines(runs, run)}"
     blocks: list[Block] = [Paragraph(text) for text in (found, run.hits.is_it_real) if text]
@@ -76,14 +75,15 @@ def hit_blocks(job: Job, runs: Sequence[Run], run: Run) -> list[Block]:
     return [*blocks, *_rest(heads, rows[FIRST_ROWS:]), *_points(job, run, table), *_doses(job, run, table)]
 
 
-def _treatment_rows(table: pd.DataFrame) -> tuple[list[str], list[list[Value]]]:
+def treatment_rows(table: pd.DataFrame) -> tuple[list[str], list[list[Value]]]:
     """Return heads and rows of the table of treatments; columns that have no value are left out."""
-    rows = [_row(name, row) for name, row in zip(names_of(table), table.to_dict("records"), strict=True)]
+    active = {name for name, is_active in zip(names_of(table), table["active"], strict=True) if is_active}
+    rows = [_row(name, row, active) for name, row in zip(names_of(table), table.to_dict("records"), strict=True)]
     kept = [place for place in range(len(HEADER)) if any(row[place] not in (None, "–", "") for row in rows)]
     return [HEADER[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
-def _row(name: str, row: dict[Any, Any]) -> list[Value]:
+def _row(name: str, row: dict[Any, Any], active: set[str]) -> list[Value]:
     return [
         name,
         int(row["wells"]),
@@ -93,7 +93,7 @@ def _row(name: str, row: dict[Any, Any]) -> list[Value]:
         _interval(row["effect_low"], row["effect_high"]),
         _percent(row["changed_share"]),
         _two_decimals(row["cell_count_ratio"]),
-        *_nearest(row),
+        *(_nearest(row, active) if row["active"] else ("", "")),
         _text(row["remark"]),
     ]
 
@@ -118,12 +118,15 @@ def _percent(value: Any) -> str:
     return "–" if share is None else f"{100 * share:.0f} %"
 
 
-def _nearest(row: dict[Any, Any]) -> tuple[str, str]:
-    """Return the nearest treatment and its mechanism; nothing where even this one is not similar."""
+def _nearest(row: dict[Any, Any], active: set[str]) -> tuple[str, str]:
+    """Return the nearest treatment, and its mechanism if it is active; nothing where even this one is not similar."""
     similarity = _number(row["nearest_similarity"])
     if similarity is None or similarity <= 0:
         return "", ""
-    return f"{_text(row['nearest_treatment'])} ({similarity:.2f})", _text(row["nearest_moa"])
+    name = _text(row["nearest_treatment"])
+    if name not in active:
+        return f"{name} ({similarity:.2f}; not active)", ""
+    return f"{name} ({similarity:.2f})", _text(row["nearest_moa"])
 
 
 def _number(value: Any) -> float | None:
@@ -158,12 +161,18 @@ def _points(job: Job, run: Run, table: pd.DataFrame) -> list[Block]:
     lost = len(table) - shown
     left_out = f" Not shown: {counted(lost, 'treatment')} without cells." if lost else ""
     caption = (
-        f"“{run.arm}”, seed {run.seed}: effect against the number of cells, one point per treatment (n = {shown:,}). "
-        f"Vertical line: as many cells as in {other}s. Horizontal line: effect of 1, as far as a typical {other} lies "
-        f"from the others.{left_out}"
+        f"“{run.arm}”, seed {run.seed}: effect against the number of cells, one point per treatment (n = {shown:,}; "
+        f"{_wells(table)}). Vertical line: as many cells as in {other}s. Horizontal line: effect of "
+        f"{unit_of(run).replace(': ', ', ', 1)}. Active treatments are named where there is room.{left_out}"
     )
     drawn = table[["compound", "dose_micromolar", "effect", "cell_count_ratio"]].assign(state=_states(table["active"]))
     return [write_figure(job, "hits", figure, caption, theme.drawing, drawn)]
+
+
+def _wells(table: pd.DataFrame) -> str:
+    """Return how many wells each treatment has."""
+    low, high = int(table["wells"].min()), int(table["wells"].max())
+    return f"{counted(low, 'well')} each" if low == high else f"{low:,} to {high:,} wells each"
 
 
 def _states(active: Iterable[bool | None]) -> list[hit_figures.State]:

@@ -9,11 +9,12 @@ import numpy as np
 
 from cellssl.counting import counted
 from cellssl.reporting import seed_statistics
+from cellssl.stages.hits.caution_words import is_of_positions
 from cellssl.stages.hits.is_it_real import ANY
 from cellssl.stages.hits.metrics import HitsMetrics, RetrievalRule
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.check import Check, keyed, not_made, too_little
-from cellssl.stages.report.hit_rules import RULES, strictest
+from cellssl.stages.report.hit_rules import ABOUT, RULES, strictest
 from cellssl.stages.report.hit_tables import treatments_of
 from cellssl.stages.report.runs import Run
 
@@ -29,8 +30,11 @@ QUESTIONS = {
     "apart": APART,
     "doubtful": DOUBTFUL,
 }
+ALIKE_NOWHERE = "replicates are not alike anywhere"
 FEW_QUERIES = 10
 """With fewer wells, a share of them is uncertain by more than 30 percentage points."""
+ON_TREATMENTS = {"active": "more hits than chance", "active_baselines": "more hits than the baselines"}
+"""Key of a check -> what its light says, where other pages say it of clusters."""
 EFFECT_OR_COUNT = "a drug that kills cells lowers their number, so it can be the effect or all that there is to it"
 
 
@@ -42,15 +46,14 @@ def hit_checks(runs: Sequence[Run], scores: ScoresByArm) -> list[Check]:
     if run.hits is None:
         why = f"no hits were searched for with “{run.arm}”"
         return keyed({key: not_made(question, why) for key, question in QUESTIONS.items()})
-    return keyed(
-        {
-            "active": any_active(run.hits),
-            "active_baselines": more_than_baselines(scores),
-            "by_cell_number": by_cell_number(run, run.hits),
-            "apart": apart(run.hits),
-            "doubtful": doubtful(run.hits),
-        }
-    )
+    found = {
+        "active": any_active(run.hits),
+        "active_baselines": more_than_baselines(scores),
+        "by_cell_number": by_cell_number(run, run.hits),
+        "apart": apart(run.hits),
+        "doubtful": doubtful(run.hits),
+    }
+    return [one._replace(light=ON_TREATMENTS.get(one.key, "")) for one in keyed(found)]
 
 
 def any_active(found: HitsMetrics) -> Check:
@@ -85,6 +88,8 @@ def _more_than(scores: ScoresByArm, arm: str, best: str) -> Check:
     numbers = f"active treatments (mean over seeds): “{arm}” {means[arm]:.4g}, “{best}” {means[best]:.4g}"
     of_arm, of_best = scores.by_seed(arm, "hits_active"), scores.by_seed(best, "hits_active")
     differences = [of_arm[seed] - of_best[seed] for seed in of_arm.keys() & of_best.keys()]
+    if means[arm] == means[best] == 0:
+        return too_little(MORE_ACTIVE, f"{numbers}: neither finds any", "no active treatment to compare")
     if means[arm] <= means[best]:
         return Check(MORE_ACTIVE, "no", numbers, "against", "a baseline finds as many treatments")
     if len(differences) < 2:
@@ -97,8 +102,10 @@ def _more_than(scores: ScoresByArm, arm: str, best: str) -> Check:
 def doubtful(found: HitsMetrics) -> Check:
     """Return what the search for hits noticed about the wells and the layout."""
     if not found.cautions:
-        return Check(DOUBTFUL, "no", "nothing was noticed about wells and layout", "passed")
-    return Check(DOUBTFUL, "yes", "; ".join(found.cautions), "against", "wells or layout make hits doubtful")
+        return Check(DOUBTFUL, "no", "nothing was noticed about wells and layout", "passed", about=())
+    about = ("position",) if any(map(is_of_positions, found.cautions)) else ()
+    numbers, doubt = "; ".join(found.cautions), "wells or layout make hits doubtful"
+    return Check(DOUBTFUL, "yes", numbers, "against", doubt, about=about)
 
 
 def by_cell_number(run: Run, found: HitsMetrics) -> Check:
@@ -127,6 +134,13 @@ def by_cell_number(run: Run, found: HitsMetrics) -> Check:
 def apart(found: HitsMetrics) -> Check:
     """Check whether wells find their replicates where neither plate nor position can be the reason."""
     rule = strictest(found.retrieval)
+    check = _apart(found, rule)
+    if check.doubt == ALIKE_NOWHERE:
+        return check._replace(about=())  # so neither plate nor position makes them alike
+    return check._replace(about=None if rule is None else ABOUT[rule])
+
+
+def _apart(found: HitsMetrics, rule: str | None) -> Check:
     if rule is None:
         reasons = dict.fromkeys(why for name, why in found.not_computed.items() if name in RULES)
         why = "; ".join(reasons) or "no two replicates lie on different plates or at different positions"
@@ -143,10 +157,19 @@ def apart(found: HitsMetrics) -> Check:
     if strict.queries < FEW_QUERIES:
         return too_little(APART, numbers, "few replicates apart from each other")
     if not _is_above_chance(strict):
-        return Check(APART, "no", numbers, "against", "replicates are alike on the same plate or position only")
+        return Check(APART, "no", numbers, "against", _where_alike(anywhere))
     if anywhere is not None and strict.recall_at_1 < anywhere.recall_at_1 / 2:
         return Check(APART, "less than half as often", numbers, "against", "plate or position makes replicates alike")
     return Check(APART, "yes", numbers, "passed")
+
+
+def _where_alike(anywhere: RetrievalRule | None) -> str:
+    """Return what is known of replicates that do not find each other apart."""
+    if anywhere is None:
+        return "replicates apart from each other are not alike"
+    if anywhere.queries and _is_above_chance(anywhere):
+        return "replicates are alike on the same plate or position only"
+    return ALIKE_NOWHERE
 
 
 def _percent(share: float) -> str:

@@ -12,6 +12,14 @@ RULES = {**IN_WORDS, ANY: "any other well"}
 STRICT = (*STRICTEST, "other_position", "other_batch", "other_plate")
 """Rules under which place or day cannot explain that replicates are alike, those that leave least first."""
 
+ABOUT = {
+    "other_position": ("position",),
+    "other_batch": ("plate",),
+    "other_plate": ("plate",),
+    **dict.fromkeys(STRICTEST, ("plate", "position")),
+}
+"""Rule -> what cannot explain that replicates are alike where they keep it."""
+
 
 def strictest(retrieval: Mapping[str, RetrievalRule]) -> str | None:
     """Return the strictest rule that any pair of replicates meets; None where there is none but ANY."""

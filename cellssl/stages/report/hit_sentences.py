@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cellssl.counting import counted
 from cellssl.stages.hits.metrics import HitsMetrics
@@ -10,6 +11,11 @@ from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.hit_tables import compared_with, names_of, treatments_of
 from cellssl.stages.report.runs import Run, first_seeds
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUREST_NAMED = 2
+"""Treatments that may share the smallest q-value and are still named as the surest."""
 UNKNOWN_COUNT = "How many cells each well has is not known, so it is not known what their number alone would find."
 
 
@@ -26,18 +32,41 @@ def treatments_in_short(runs: Sequence[Run], scores: ScoresByArm) -> str:
     if run is None or run.hits is None:
         return ""
     table, found = treatments_of(run.found_hits), run.hits
-    surest = next(iter(names_of(table)), "")
     plates = counted(found.plates, "plate")
     if not found.tested:
-        return (
-            f"Which treatments changed the cells cannot be tested with so few wells ({plates}); the largest effect is "
-            f"that of {surest}."
-        )
+        return f"Which treatments changed the cells cannot be tested with so few wells ({plates}){_largest(table)}."
     asked = f"false discovery rate below {100 * found.alpha:g} %: q < {found.alpha:g}; {plates}; by “{run.arm}”"
     if not found.active:
-        return f"None of {counted(found.tested, 'tested treatment')} clearly changed the cells ({asked})."
-    most = f"; most surely {surest}" if found.tested > 1 else f": {surest}"
-    return f"{found.active:,} of {counted(found.tested, 'tested treatment')} changed the cells ({asked}{most})."
+        if found.tested == 1:
+            return f"The one tested treatment, {_tested(table)}, did not clearly change the cells ({asked})."
+        return f"None of {found.tested:,} tested treatments clearly changed the cells ({asked})."
+    if found.tested == 1:
+        return f"The one tested treatment, {_tested(table)}, changed the cells ({asked})."
+    most = surest(table[[each is True for each in table["active"]]])
+    return f"{found.active:,} of {found.tested:,} tested treatments changed the cells ({asked}{most})."
+
+
+def _tested(table: pd.DataFrame) -> str:
+    """Return the name of the only treatment that was tested."""
+    return names_of(table[table["q_value"].notna()])[0]
+
+
+def surest(active: pd.DataFrame) -> str:
+    """Return which active treatments have the smallest q-value; where these are many, which has the largest effect."""
+    first = names_of(active[active["q_value"] == active["q_value"].min()])
+    if len(first) == len(active) <= SUREST_NAMED:
+        return f": {' and '.join(first)}"
+    if 0 < len(first) <= SUREST_NAMED:
+        return f"; most surely {' and '.join(first)}"
+    return _largest(active)
+
+
+def _largest(table: pd.DataFrame) -> str:
+    """Return which of several treatments has the largest effect; nothing where none has an effect."""
+    if len(table) < 2 or not round(table["effect"].max(), 2) > 0:
+        return ""
+    place = int(table["effect"].to_numpy(float, na_value=float("-inf")).argmax())
+    return f"; largest effect: {names_of(table)[place]}"
 
 
 def activity_sentence(run: Run, found: HitsMetrics) -> str:
@@ -62,7 +91,7 @@ def _untested(run: Run) -> str:
 
 
 def _counts(run: Run, found: HitsMetrics) -> str:
-    verb = "is" if found.active == 1 else "are"
+    verb = "is" if 1 in (found.active, found.tested) else "are"
     return (
         f"With “{run.arm}” (seed {run.seed}), {found.active:,} of {counted(found.tested, 'tested treatment')} {verb} "
         "active"

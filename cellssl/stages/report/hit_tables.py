@@ -10,11 +10,14 @@ from cellssl.artifacts.contents import section_of
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import Column, explained, read_csv, read_table
 from cellssl.reporting.figures.dose_response import FittedCurve
+from cellssl.stages.hits.caution_words import is_of_unit
 from cellssl.stages.hits.design import treatment_name
 from cellssl.stages.shared.card_shapes import HitsSection
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from cellssl.stages.report.runs import Run
 
 NUMBER, TEXT = Column("number"), Column("text")
 TREATMENTS = {
@@ -46,6 +49,13 @@ OF_CURVES = ("ec50_micromolar", "ec50_low", "ec50_high", "slope", "bottom", "top
 def compared_with(hits: Artifact) -> str:
     """Return what treated wells were compared with, as sentences call one of them."""
     return "other well" if section_of(hits, HitsSection).reference == "all" else "control well"
+
+
+def unit_of(run: Run) -> str:
+    """Return how far an effect of 1 is, as captions say it; of a run with hits."""
+    if run.hits is not None and any(map(is_of_unit, run.hits.cautions)):
+        return "1: as far as the median of all wells, since no plate has two control wells to show how far these vary"
+    return f"1: as far as a typical {compared_with(run.found_hits)} lies from the others"
 
 
 def treatments_of(hits: Artifact) -> pd.DataFrame:

@@ -46,6 +46,8 @@ LOW_RANK = 2.0
 """Effective rank below which vectors have collapsed: nearly all differences between cells lie along one line."""
 RANKED_DIM = 8
 """Vectors of fewer features, such as the mean of each channel, have a low rank and copies without any collapse."""
+RANKED_CELLS = 20
+"""Fewer cells say little: the vectors of two always lie along one line."""
 MANY_COPIES = 0.05
 """Share of cells with the vector of another cell above which the vectors do not distinguish cells."""
 FEW_STEPS = 500
@@ -109,7 +111,7 @@ def collapses(runs: list[Run], scores: ScoresByArm) -> list[str]:
 def _same_vectors(run: Run) -> str:
     """Return a sentence where the vectors of a run's cells are copies of each other, or lie along one line."""
     spread = run.clusters.spread
-    if spread is None or spread.dim < RANKED_DIM:
+    if spread is None or spread.dim < RANKED_DIM or spread.cells < RANKED_CELLS:
         return ""
     where = f"The vectors of “{run.arm}” (seed {run.seed})"
     if 1 - spread.distinct / spread.cells > MANY_COPIES:
@@ -127,7 +129,8 @@ def collapse(runs: list[Run], scores: ScoresByArm, arm: str) -> Check:
     of_arm = [run for run in runs if run.arm == arm]
     sentences = collapses(of_arm, scores)
     if sentences:
-        return Check(question, "no", " ".join(sentences), "against", "the network has collapsed")
+        what = "the network has collapsed" if of_arm[0].trained else "cells have nearly the same vector"
+        return Check(question, "no", " ".join(sentences), "against", what)
     numbers = []
     known = [run.clusters.spread for run in of_arm if run.clusters.spread]
     if known:
@@ -157,7 +160,7 @@ def amount_of_data(run: Run) -> Check:
         counted(n_wells, "well"): n_wells < FEW_WELLS,
         f"{counted(len(fields), 'field')} of view": _is_segmented(run) and len(fields) < FEW_FIELDS,
         f"{counted(n_cells, 'clustered cell')}": n_cells < FEW_CELLS,
-        f"{n_cells / k:.0f} cells per cluster": n_cells / k < FEW_CELLS_PER_CLUSTER,
+        f"on average {counted(round(n_cells / k), 'cell')} per cluster": n_cells / k < FEW_CELLS_PER_CLUSTER,
     }
     words = ", ".join(name for name, is_few in few.items() if is_few)
     if words:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,7 @@ from cellssl.artifacts.store import Artifact
 from cellssl.profiling.clusterer import NOISE
 from cellssl.reporting import theme
 from cellssl.reporting.natural_sort import natural_key
-from cellssl.stages.hits.design import treatment_name
-from cellssl.stages.report.hit_tables import treatments_of
+from cellssl.stages.report.hit_tables import names_of, treatments_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 NAMES = {
     "control": "control or treated",
     "label": "label",
-    "treatment": "treatment (dose in µM)",
+    "treatment": "treatment",
     "compound": "compound",
     "dose_micromolar": "dose (µM)",
     "moa": "mechanism",
@@ -35,6 +34,18 @@ OF_TREATMENTS = ("control", "treatment", "compound", "dose_micromolar", "moa")
 """Columns that mean nothing where no cell was treated."""
 MISSING = 0xFFFF
 """The code of a cell without a value."""
+SHADES = 16
+"""Colours of a scale of amounts, at equal steps; a browser draws those between them."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The colours of amounts, from the lowest value to the highest one."""
+
+    ends: tuple[float, float]
+    middle: float
+    """The value whose colour is halfway."""
+    is_logarithmic: bool
 
 
 @dataclass(frozen=True)
@@ -46,11 +57,15 @@ class Column:
     values: Sequence[str | float]
     colours: Sequence[str]
     markers: str
-    """One of `theme.MARKERS` per value."""
+    """One of `theme.OTHER_MARKERS` per value."""
     codes: np.ndarray
     """(cells,): the place of the cell's value, or `MISSING`."""
     is_amount: bool = False
     """Whether the values are numbers, coloured by their size."""
+    scale: Scale | None = None
+    """The scale of amounts that differ."""
+    others: frozenset[int] = frozenset()
+    """The places of values for which no look was left: they have that of “others”, `OTHERS`."""
 
     def as_data(self) -> dict[str, Any]:
         """Return it as a script reads it."""
@@ -62,7 +77,21 @@ class Column:
             "markers": self.markers,
             "codes": packed(self.codes),
             "amount": self.is_amount,
+            "others": sorted(self.others),
+            "scale": self.scale and _scale_data(self.scale),
         }
+
+
+def _scale_data(scale: Scale) -> dict[str, Any]:
+    import matplotlib
+    from matplotlib.colors import to_hex
+
+    shades = matplotlib.colormaps[theme.COLOUR_MAP](np.linspace(0, 1, SHADES))
+    return {
+        "values": [scale.ends[0], scale.middle, scale.ends[1]],
+        "logarithmic": scale.is_logarithmic,
+        "shades": [to_hex(shade) for shade in shades],
+    }
 
 
 def packed(numbers: np.ndarray) -> str:
@@ -90,14 +119,13 @@ def cluster_column(numbers: pd.Series[Any]) -> Column:
     """Return the clusters of an arm; cells that its map lacks have none."""
     known = sorted(set(numbers.dropna().astype(int)), key=lambda number: (number == NOISE, number))
     styles = [theme.cluster_style(number) for number in known]
-    return Column(
-        "cluster",
-        "cluster",
-        ["noise" if number == NOISE else str(number) for number in known],
-        [theme.CONTROL if number == NOISE else style.colour for number, style in zip(known, styles, strict=True)],
-        "".join(style.marker for style in styles),
-        _codes(numbers.tolist(), known),
-    )
+    looks = [
+        Look(theme.CONTROL, "o") if number == NOISE else Look(style.colour, style.marker)
+        for number, style in zip(known, styles, strict=True)
+    ]
+    colours, markers, others = _distinct(looks)
+    names = ["noise" if number == NOISE else str(number) for number in known]
+    return Column("cluster", "cluster", names, colours, markers, _codes(numbers.tolist(), known), others=others)
 
 
 def effect_column(hits: Artifact, cells: pd.DataFrame) -> Column | None:
@@ -106,29 +134,22 @@ def effect_column(hits: Artifact, cells: pd.DataFrame) -> Column | None:
     effects = dict(zip(_treatments(table), table["effect"].astype(float), strict=True))
     pairs = zip(_treatments(cells), cells["control"], strict=True)
     of_cells = [None if control else effects.get(name) for name, control in pairs]
-    column = _amounts("effect", "effect of the treatment", of_cells, lambda effect: effect)
+    column = _amounts("effect", "effect of the treatment", of_cells, is_logarithmic=False)
     return column if column.values else None
 
 
 def _treatments(cells: pd.DataFrame) -> pd.Series[Any]:
-    """Return the treatment of every row of a table."""
+    """Return the treatment of every row of a table, as the rest of the page calls it; a dose of 0 is left out."""
     import pandas as pd
 
-    names = [_treatment(*pair) for pair in zip(cells["compound"], cells["dose_micromolar"], strict=True)]
-    return pd.Series(names, index=cells.index, dtype=object)
-
-
-def _treatment(compound: Any, dose: Any) -> str | None:
-    import pandas as pd
-
-    if pd.isna(compound):
-        return None
-    return treatment_name(str(compound), np.nan if pd.isna(dose) or dose == 0 else float(dose))
+    doses = cells["dose_micromolar"].astype(float)
+    names = names_of(cells[["compound"]].assign(dose_micromolar=doses.where(doses != 0)))
+    return pd.Series(names, index=cells.index, dtype=object).where(cells["compound"].notna(), None)
 
 
 def _column(key: str, values: pd.Series[Any], is_control: np.ndarray) -> Column:
     if key == "dose_micromolar":
-        return _amounts(key, NAMES[key], values.tolist(), lambda dose: np.log(dose) if dose > 0 else None)
+        return _amounts(key, NAMES[key], values.tolist(), is_logarithmic=True)
     import pandas as pd
 
     texts = [None if pd.isna(value) or value == "" else str(value) for value in values]
@@ -136,21 +157,54 @@ def _column(key: str, values: pd.Series[Any], is_control: np.ndarray) -> Column:
     codes = _codes(texts, known)
     is_place = key in ("plate", "well")
     controls = set() if is_place else set(codes[is_control]) - set(codes[~is_control])
-    styles = [theme.other_style(place) for place in range(len(known))]
-    return Column(
-        key,
-        NAMES[key],
-        known,
-        [
-            theme.CONTROL if place in controls else theme.label_colour(text) or style.colour
-            for place, (text, style) in enumerate(zip(known, styles, strict=True))
-        ],
-        "".join(style.marker for style in styles),
-        codes,
-    )
+    own = [theme.CONTROL if place in controls else theme.label_colour(text) for place, text in enumerate(known)]
+    by_cells = np.argsort(-np.bincount(codes[codes != MISSING], minlength=len(known)), kind="stable")
+    colours, markers, others = _distinct(_looks(own, by_cells.tolist()))
+    return Column(key, NAMES[key], known, colours, markers, codes, others=others)
 
 
-def _amounts(key: str, name: str, values: Iterable[Any], placed: Callable[[float], float | None]) -> Column:
+@dataclass(frozen=True)
+class Look:
+    """The colour and the marker of a value."""
+
+    colour: str
+    marker: str
+
+
+OTHERS = Look("#B4BCC8", "o")
+"""The look of all values for which none of their own is left."""
+
+
+def _looks(own: Sequence[str | None], by_cells: Sequence[int]) -> list[Look]:
+    """Return a look per value, with the colour of its `own` where it has one, such as that of controls.
+
+    Looks are given in the order of the values. Where there are more values than looks, those with most cells get one.
+    """
+    rest = [place for place in by_cells if own[place] is None]
+    styled = {place: theme.other_style(number) for number, place in enumerate(sorted(rest[: theme.OTHER_STYLES]))}
+    looks = []
+    for place, colour in enumerate(own):
+        if colour is not None:
+            number = sum(other == colour for other in own[:place])
+            looks.append(Look(colour, theme.OTHER_MARKERS[number]) if number < len(theme.OTHER_MARKERS) else OTHERS)
+        else:
+            looks.append(Look(styled[place].colour, styled[place].marker) if place in styled else OTHERS)
+    return looks
+
+
+def _distinct(looks: Sequence[Look]) -> tuple[list[str], str, frozenset[int]]:
+    """Return colours, markers and the places of others; of values with one look, the first keeps it."""
+    seen: set[Look] = set()
+    others = set()
+    for place, look in enumerate(looks):
+        if look == OTHERS or look in seen:
+            others.add(place)
+        seen.add(look)
+    kept = [OTHERS if place in others else look for place, look in enumerate(looks)]
+    return [look.colour for look in kept], "".join(look.marker for look in kept), frozenset(others)
+
+
+def _amounts(key: str, name: str, values: Iterable[Any], *, is_logarithmic: bool) -> Column:
     """Return numbers coloured by their place on a scale; those without a place have the colour of controls."""
     import matplotlib
     import pandas as pd
@@ -158,14 +212,27 @@ def _amounts(key: str, name: str, values: Iterable[Any], placed: Callable[[float
 
     numbers = [None if pd.isna(value) or not np.isfinite(value) else float(value) for value in values]
     known = sorted({number for number in numbers if number is not None})
-    places = [placed(number) for number in known]
+    places = [np.log(number) if number > 0 else None for number in known] if is_logarithmic else known
     on_scale = [place for place in places if place is not None]
     low, high = (min(on_scale), max(on_scale)) if on_scale else (0.0, 0.0)
     scale = matplotlib.colormaps[theme.COLOUR_MAP]
     colours = [
         theme.CONTROL if place is None else to_hex(scale((place - low) / (high - low or 1.0))) for place in places
     ]
-    return Column(key, name, known, colours, theme.MARKERS[0] * len(known), _codes(numbers, known), is_amount=True)
+    middle = (low + high) / 2
+    ends = [number for number, place in zip(known, places, strict=True) if place is not None]
+    centre = float(np.exp(middle)) if is_logarithmic else middle
+    shown = Scale((ends[0], ends[-1]), centre, is_logarithmic) if low < high else None
+    return Column(
+        key,
+        name,
+        known,
+        colours,
+        theme.MARKERS[0] * len(known),
+        _codes(numbers, known),
+        is_amount=True,
+        scale=shown,
+    )
 
 
 def _codes(values: Sequence[Any], known: Sequence[Any]) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from cellssl.imaging.colour import named_colours
 from cellssl.reporting.figures.scatter import PALE
 from cellssl.reporting.html import data_uri
-from cellssl.stages.report.map_columns import MISSING, Column, cluster_column, columns_of, packed
+from cellssl.stages.report.map_columns import MISSING, OTHERS, Column, cluster_column, columns_of, packed
 from cellssl.stages.report.thumbnails import COLUMNS, Thumbnails
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def map_data(
         "start": start,
         "countBy": next(key for key in COUNTED if key in known),
         "missingColour": PALE,
+        "othersColour": OTHERS.colour,
         "thumbnails": pictures,
         "caption": caption,
     }
@@ -63,9 +64,16 @@ def _arm_data(arm: Arm, cells: pd.DataFrame) -> dict[str, Any]:
         "name": arm.name,
         "what": arm.what,
         "columns": [column.as_data() for column in columns if column is not None],
+        "ends": [_ends(of_arm["map_x"].to_numpy(float)), _ends(-of_arm["map_y"].to_numpy(float))],
         "x": packed(_on_scale(of_arm["map_x"].to_numpy(float))),
         "y": packed(_on_scale(-of_arm["map_y"].to_numpy(float))),  # rows of a screen are counted from the top
     }
+
+
+def _ends(positions: np.ndarray) -> list[float]:
+    """Return the least and the greatest position."""
+    known = positions[np.isfinite(positions)]
+    return [float(known.min()), float(known.max())] if len(known) else [0.0, 0.0]
 
 
 def _on_scale(positions: np.ndarray) -> np.ndarray:
@@ -73,7 +81,7 @@ def _on_scale(positions: np.ndarray) -> np.ndarray:
     known = np.isfinite(positions)
     if not known.any():
         return np.full(len(positions), MISSING)
-    low, high = positions[known].min(), positions[known].max()
+    low, high = _ends(positions)
     placed = np.rint((positions - low) / (high - low or 1.0) * (MISSING - 1))
     return np.where(known, placed, MISSING)
 

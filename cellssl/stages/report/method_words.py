@@ -158,6 +158,6 @@ def value_text(value: Any) -> str:
 
 
 def joined(words: Iterable[str]) -> str:
-    """Return "a, b and c"."""
+    """Return "a, b and c"; nothing for no words."""
     *first, last = [*words] or [""]
     return f"{', '.join(first)} and {last}" if first else last

@@ -9,7 +9,9 @@ from cellssl.artifacts.contents import metrics_of
 from cellssl.artifacts.store import Artifact
 from cellssl.config import plugins
 from cellssl.config.settings import FROM_CARD
+from cellssl.counting import counted
 from cellssl.stages.embed.block_settings import BASELINES
+from cellssl.stages.report.card_settings import complete_section
 from cellssl.stages.report.method_words import (
     NAMED,
     OBJECTIVES,
@@ -97,7 +99,7 @@ def _transforms(transforms: Sequence[Any]) -> str:
 def loss_words(part: Part) -> str:
     """Return which sum of branches a network minimised."""
     branches = active_branches(part.trained)
-    if len(branches) == 1:
+    if len(branches) == 1 and next(iter(branches.values())).weight == 1:
         return f"the loss was that of branch “{next(iter(branches))}”"
     return "the loss was " + " + ".join(f"{branch.weight:g} × “{name}”" for name, branch in branches.items())
 
@@ -117,16 +119,16 @@ def network_words(part: Part) -> str:
 def optimisation_words(part: Part) -> str:
     """Return how long and how a network was trained."""
     model = part.trained
-    section, found = model.card.section, pretrain_metrics(model)
+    section, found = complete_section(model), pretrain_metrics(model)
     decay = f", with a weight decay of {value_text(section.get('weight_decay'))}"
     rate = value_text(section.get("learning_rate"))
     optimiser = called(OPTIMIZERS, str(section.get("optimizer")))
     schedule = "a cosine schedule" + cite("cosine") if section.get("schedule") == "cosine" else "a constant schedule"
     text = (
-        f"it was trained on {found.cells:,} cells for {section['epochs']:g} epochs ({found.steps:,} steps) in batches "
-        f"of {section['batch']:,} cells by {optimiser}, with a learning rate of {rate} at its peak and {schedule} "
-        f"after a linear warm-up of {section.get('warmup_epochs', 0):g} epochs or a tenth of the training, whichever "
-        f"is shorter{decay}"
+        f"it was trained on {found.cells:,} cells for {_epochs(section['epochs'])} ({counted(found.steps, 'step')}) in "
+        f"batches of {counted(section['batch'], 'cell')} by {optimiser}, with a learning rate of {rate} at its peak "
+        f"and {schedule} after a linear warm-up of {_epochs(section['warmup_epochs'])} or a tenth of the training, "
+        f"whichever is shorter{decay}"
     )
     if section.get("clip_norm"):
         text += f", gradients clipped to a norm of {value_text(section['clip_norm'])}"
@@ -137,9 +139,13 @@ def optimisation_words(part: Part) -> str:
     return text
 
 
+def _epochs(number: float) -> str:
+    return f"{number:g} epoch{'' if number == 1 else 's'}"
+
+
 def vector_words(run: Run) -> str:
     """Return what the vector of a cell is, and how many numbers it has."""
-    section, found = run.embed.card.section, metrics_of(run.embed, EmbedMetrics)
+    section, found = complete_section(run.embed), metrics_of(run.embed, EmbedMetrics)
     dim = run.embed.card.metrics.get("dim")
     size = f" ({dim:,} numbers)" if isinstance(dim, int) else ""
     if found.blocks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from cellssl.stages.report.card_settings import complete_section
 from cellssl.stages.report.method_words import CLUSTERERS, LINK_REFERENCES, called, joined, listed, value_text
 from cellssl.stages.report.references import cite
 from cellssl.stages.report.runs import Run, part_of
@@ -38,7 +39,7 @@ def chain_text(links: Any) -> str:
 
 def cluster_words(run: Run) -> str:
     """Return how the vectors were normalised and clustered, and how the clusters were scored."""
-    section, found = run.cluster.card.section, run.clusters
+    section, found = complete_section(run.cluster), run.clusters
     if section.get("assign_to"):
         how = "assigned to the clusters of an earlier clustering"
     else:
@@ -73,7 +74,7 @@ def evaluation_words(run: Run) -> str:
     """Return how labels were predicted and profiles compared; empty without an evaluation."""
     if run.evaluate is None or run.evaluation is None:
         return ""
-    section, found = run.evaluate.card.section, run.evaluation
+    section, found = complete_section(run.evaluate), run.evaluation
     sentences = []
     if found.schemes:
         schemes = [f"on the {section.get('part')} part"] if "split" in found.schemes else []
@@ -83,9 +84,9 @@ def evaluation_words(run: Run) -> str:
             f"{what} were predicted from vectors, {chain_text(section.get('normalise'))}, by the "
             f"{section.get('neighbours')} nearest neighbours and by logistic regression (C = "
             f"{value_text(section.get('C'))}){cite('sklearn')}, {joined(schemes)}; accuracies are balanced over "
-            f"classes, with 95 % intervals from {_count(section, 'bootstrap_draws')} bootstrap samples"
+            f"classes, with 95 % intervals from {section['bootstrap_draws']:,} bootstrap samples"
         )
-    profiles = section.get("profiles") or {}
+    profiles = section["profiles"]
     made = f"{AGGREGATES.get(str(profiles.get('aggregate')), '')} of cells, {chain_text(profiles.get('normalise'))}"
     if found.nsc:
         names = joined(name.upper() for name in found.nsc)
@@ -94,9 +95,9 @@ def evaluation_words(run: Run) -> str:
             f"profiles are {made}"
         )
     if found.retrieval:
-        draws = _count(section.get("retrieval") or {}, "null_size")
+        draws = section["retrieval"]["null_size"]
         sentences.append(
-            f"Mean average precision (mAP){cite('map')} of profiles ({made}) was compared with {draws} random "
+            f"Mean average precision (mAP){cite('map')} of profiles ({made}) was compared with {draws:,} random "
             "rankings"
         )
     return ". ".join(sentences)
@@ -106,27 +107,26 @@ def hits_words(run: Run) -> str:
     """Return how treatments were tested; empty without a search for hits."""
     if run.hits_artifact is None or run.hits is None:
         return ""
-    section = run.hits_artifact.card.section
-    others = "control wells" if section.get("reference") != "all" else "all other wells of their plate"
-    null = {
-        "permutation": f"{_count(section, 'null_size')} permutations of the labels of wells within "
-        f"{joined(map(str, section.get('permute_within', [])))}, doubled",
-        "random_ranks": f"{_count(section, 'null_size')} random rankings",
-    }.get(str(section.get("null")), "")
-    return (
-        f"Profiles of wells are the {AGGREGATES.get(str(section.get('aggregate')), section.get('aggregate'))} of their "
-        f"cells ({chain_text(section.get('normalise'))}; at least {section.get('min_cells')} cells per well). Whether "
-        f"the wells of a treatment are more like each other than like {others} was measured by mean average precision "
-        f"(mAP){cite('map')} with {section.get('similarity')} similarity. Its p-values come from {null}, corrected by "
-        f"Benjamini and Hochberg{cite('bh')}; treatments with q < {value_text(section.get('alpha'))} are called active."
-        f" Intervals of effects come from {_count(section, 'bootstrap_draws')} bootstrap samples of wells"
+    section, tested = complete_section(run.hits_artifact), run.hits.tested
+    others = "control wells" if section["reference"] != "all" else "all other wells of their plate"
+    profiles = (
+        f"Profiles of wells are the {AGGREGATES.get(str(section['aggregate']), section['aggregate'])} of their cells "
+        f"({chain_text(section['normalise'])}; at least {section['min_cells']} cells per well). Intervals of effects "
+        f"come from {section['bootstrap_draws']:,} bootstrap samples of wells"
     )
-
-
-def _count(section: Mapping[str, Any], name: str) -> str:
-    """Return a number of draws as text; cards of earlier versions do not have every setting."""
-    value = section.get(name)
-    return f"{value:,}" if isinstance(value, int) else "some"
+    if not tested:
+        return f"{profiles}. No treatment has the replicates that a test needs, so none was tested"
+    null = {
+        "permutation": f"{section['null_size']:,} permutations of the labels of wells within "
+        f"{joined(map(str, section['permute_within']))}, doubled",
+        "random_ranks": f"{section['null_size']:,} random rankings",
+    }.get(str(section["null"]), f"“{section['null']}”")
+    return (
+        f"{profiles}. Whether the wells of a treatment are more like each other than like {others} was measured by "
+        f"mean average precision (mAP){cite('map')} with {section['similarity']} similarity. Its p-values come from "
+        f"{null}, corrected by Benjamini and Hochberg{cite('bh')}; treatments with q < "
+        f"{value_text(section['alpha'])} are called active"
+    )
 
 
 def software_words(runs: Sequence[Run]) -> str:

@@ -9,7 +9,7 @@ from cellssl.reporting import seed_statistics
 from cellssl.reporting.seed_statistics import MeanSd
 from cellssl.stages.report.arm_scores import ScoresByArm
 from cellssl.stages.report.check import FOLLOWED
-from cellssl.stages.report.hit_checks import apart, by_cell_number
+from cellssl.stages.report.hit_checks import ALIKE_NOWHERE, apart, by_cell_number
 from cellssl.stages.report.label_free_checks import FEW_CELLS, FEW_STEPS, NUISANCES, collapses, nuisance
 from cellssl.stages.report.runs import Run, has_treatments
 from cellssl.stages.shared.card_shapes import pretrain_metrics, segment_metrics, split_metrics
@@ -50,6 +50,10 @@ BESIDE_ADVICE = (
     "another plate at another position, and compare wells at the edge with controls at the edge only "
     "(hits.permute_within = [“plate”, “edge”])."
 )
+NOWHERE_ADVICE = (
+    "Replicates are hardly alike, on one plate or on several: look at the wells of every active treatment, and whether "
+    "their cells differ from those of control wells in the same way."
+)
 APART_ADVICE = (
     "Put replicates on several plates, and at another position on each: only then can an effect be separated from that "
     "of a position."
@@ -87,7 +91,9 @@ def _from_hits(run: Run) -> list[str]:
         return [UNTESTED_ADVICE]
     if not found.active:
         return [NO_HIT_ADVICE]
-    elsewhere = {"against": [BESIDE_ADVICE], "too little": [APART_ADVICE]}.get(apart(found).finding, [])
+    replicates = apart(found)
+    beside = NOWHERE_ADVICE if replicates.doubt == ALIKE_NOWHERE else BESIDE_ADVICE
+    elsewhere = {"against": [beside], "too little": [APART_ADVICE]}.get(replicates.finding, [])
     return [*([CELL_NUMBER_ADVICE] if by_cell_number(run, found).finding == "against" else []), *elsewhere]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cellssl.artifacts import embeddings
 from cellssl.artifacts.contents import not_as_written
-from cellssl.artifacts.tables import OF_CELLS, open_parquet, read_assignments, read_table
+from cellssl.artifacts.tables import OF_CELLS, explained, open_parquet, read_assignments, read_table
 from cellssl.bounded import read_arrays
 from cellssl.stages.cluster.normalised import frames_of_draw
 from cellssl.stages.report.runs import Run
@@ -36,9 +36,9 @@ COLUMNS = {
 
 
 def read_cells_of(run: Run) -> pd.DataFrame:
-    """Return what is known of the embedded cells of a run, one row per vector."""
+    """Return what is known of the embedded cells of a run, one row per vector; columns may be missing."""
     path = run.embed.file("embeddings.parquet")
-    with open_parquet(path) as file:
+    with explained(path), open_parquet(path) as file:
         there = set(file.schema_arrow.names)
     needed = {name: OF_CELLS[ours] for name, ours in COLUMNS.items() if name in there}
     return read_table(path, needed, only=True).rename(columns=COLUMNS)

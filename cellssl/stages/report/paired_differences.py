@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,8 @@ from cellssl.stages.report.runs import Run, first_seeds
 if TYPE_CHECKING:
     import pandas as pd
 
-ALPHA = 0.05
+SMALLEST = 0.005
+"""What is nearer to 0 than this is 0.00 with two decimals."""
 FILE = "paired_differences.csv"
 COMPARED = ("ami", "knn", "linear", "linear_leave_one_plate_out", "hits_map", "nscb", "nsc")
 """Scores that are compared over seeds, in the order of their columns; of these, as many as COLUMNS are shown."""
@@ -101,19 +102,23 @@ def _precision(run: Run) -> pd.Series[float]:
 
 
 def _cell(test: PairedTest) -> Value | Rich:
-    """Return a difference as text, in bold where it is not 0 after the correction."""
+    """Return a difference as text, in bold where its interval does not hold 0."""
     if not test.n:
         return "–"
     if not test.is_tested:
         return f"{signed(test.mean)} ({'one pair' if test.n == 1 else 'the same in every pair'})"
-    text = f"{signed(test.mean)} ({signed(test.low)} to {signed(test.high)})"
-    return Strong(text) if test.corrected_p_value < ALPHA else text
+    text = f"{signed(test.mean)} ({_end(test.low)} to {_end(test.high)})"
+    return text if test.may_be_zero else Strong(text)
+
+
+def _end(value: float) -> str:
+    """Return an end of an interval, with as many decimals as show on which side of 0 it lies."""
+    return f"{value:+.1g}" if 0 < abs(value) < SMALLEST else signed(value)
 
 
 def _caption(scores: ScoresByArm, found: list[Comparison]) -> str:
-    counts = sorted({test.n for one in found for test in one.tests.values() if test.n})
-    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    tested = max(sum(test.is_tested for test in one.tests.values()) for one in found)
+    n = _range({test.n for one in found for test in one.tests.values() if test.n})
+    tested = _range({sum(test.is_tested for test in one.tests.values()) for one in found} - {0})
     chosen = ""
     if len(scores.trained) > 1 and scores.means("ami"):
         chosen = f" “{scores.leading}” was picked because its AMI is the highest of the trained arms, which favours it."
@@ -125,9 +130,15 @@ def _caption(scores: ScoresByArm, found: list[Comparison]) -> str:
         )
     return (
         f"Mean difference over pairs (n = {n} {found[0].over}) and its 95 % interval (paired t-test, widened for "
-        f"{tested} comparisons by Bonferroni). Bold: not 0 (p < {ALPHA:g} after Holm's correction); {FILE} has all "
-        f"p-values.{over}{chosen}"
+        f"the {tested or 'no'} comparisons of its column by Bonferroni). Bold: the interval does not hold 0; {FILE} "
+        f"has all p-values, corrected by Holm.{over}{chosen}"
     )
+
+
+def _range(counts: Iterable[int]) -> str:
+    """Return "3" or "2 to 3"; nothing for no counts."""
+    known = sorted(counts)
+    return " to ".join(map(str, dict.fromkeys([*known[:1], *known[-1:]])))
 
 
 def _csv(leading: str, found: list[Comparison]) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from cellssl.stages.report.figure_files import write_figure
 from cellssl.stages.report.hit_tables import compared_with
 from cellssl.stages.report.plate_wells import (
     CELLS,
-    EFFECT,
+    DISTANCE,
     Layout,
     Scale,
     Score,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 PLATES_DRAWN = 8
 """Number of plates that a figure has, and that the page shows at once."""
-IN_FIGURE = (EFFECT, CELLS)
+IN_FIGURE = (DISTANCE, CELLS)
 VALUES_SHOWN = 300_000
 """Number of values on the page at most; arms beyond it are left out, those of the leading arm never."""
 SHADES = 16
@@ -148,15 +148,16 @@ def plate_data(
     columns: dict[tuple[float | None, ...], int] = {}
     shown: list[dict[str, Any]] = []
     for arm in arms:
-        if shown and len(columns) * len(wells) > most_values:
-            break
         table = wells[["plate", "well"]].merge(arm.wells, on=["plate", "well"], how="left", validate="one_to_one")
-        scores = []
-        for score in scores_of(table, arm.other):
-            values = _numbers(table, score.key)
-            place = columns.setdefault(tuple(_short(value) for value in values), len(columns))
-            scores.append(_score(score, scale_of(values, score), place))
-        shown.append({"name": arm.name, "scores": scores})
+        scores = [(score, _numbers(table, score.key)) for score in scores_of(table, arm.other)]
+        drawn = [tuple(_short(value) for value in values) for _, values in scores]
+        if shown and len({*columns, *drawn}) * len(wells) > most_values:
+            break
+        places = [columns.setdefault(values, len(columns)) for values in drawn]
+        of_arm = [
+            _score(score, scale_of(values, score), place) for (score, values), place in zip(scores, places, strict=True)
+        ]
+        shown.append({"name": arm.name, "scores": of_arm})
     return {
         "rows": layout.rows,
         "columns": layout.columns,

@@ -17,11 +17,13 @@ from cellssl.stages.report.runs import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-EFFECT, CELLS = "effect", "n"
+DISTANCE, CELLS = "distance_from_controls", "n"
 COUNTED = ("dose_micromolar", "n_fields", "n_fields_quarantined", "n_detected", "n", "n_drawn")
 """Columns of numbers of the table of wells of a clustering, besides shares and distances."""
-OF_HITS = ("distance_from_controls", "average_precision", "cell_count_ratio")
+OF_HITS = (DISTANCE, "average_precision", "cell_count_ratio")
 """Columns of the table of wells of hits that plates are coloured by."""
+CONTROL_WELL = "control well"
+"""What `hit_tables.compared_with` says where treated wells were compared with control wells."""
 OF_FIELDS = {"field_focus": "focus", "field_background": "background"}
 """Columns of the field table whose mean over the fields of a well plates are coloured by."""
 HIGHEST_QUANTILE = 0.98
@@ -71,20 +73,19 @@ def wells_of_run(run: Run) -> pd.DataFrame:
     path = run.cluster.file("wells.csv")
     shares = [*(f"share_of_cluster_{number}" for number in range(run.clusters.k)), "share_of_noise"]
     with explained(path):
-        table = read_csv(path, [*COUNTED, *shares, "distance_from_controls"])
+        table = read_csv(path, [*COUNTED, *shares, DISTANCE])
         table = table.assign(
             control=_flags(table["control"]) if "control" in table else False,
             treatment=names_of(_with_content(table)) if _has_compounds(table) else "",
         )
         wells = table[["plate", "well", "control", "treatment"]].assign(**_counts(table))
         wells = wells.assign(**{name: table[name] for name in shares if name in table})
-        if "distance_from_controls" in table:
-            wells = wells.assign(effect=table["distance_from_controls"])
+        wells = wells.assign(**{DISTANCE: table[DISTANCE]} if DISTANCE in table else {})
     return _with_fields(_with_hits(wells, run), run)
 
 
 def _flags(column: pd.Series[str]) -> list[bool]:
-    return [SPELLED_FLAGS.get(str(text), False) for text in column]
+    return [SPELLED_FLAGS[str(text)] for text in column]
 
 
 def _has_compounds(table: pd.DataFrame) -> bool:
@@ -116,9 +117,8 @@ def _with_hits(wells: pd.DataFrame, run: Run) -> pd.DataFrame:
     with explained(path):
         table = read_csv(path, OF_HITS)
         known = ["plate", "well", *(name for name in OF_HITS if name in table)]
-        table = table[known].rename(columns={"distance_from_controls": EFFECT})
-        kept = wells.drop(columns=[EFFECT] if EFFECT in table and EFFECT in wells else [])
-        return kept.merge(table, on=["plate", "well"], how="left", validate="one_to_one")
+        kept = wells.drop(columns=[DISTANCE] if DISTANCE in table and DISTANCE in wells else [])
+        return kept.merge(table[known], on=["plate", "well"], how="left", validate="one_to_one")
 
 
 def _with_fields(wells: pd.DataFrame, run: Run) -> pd.DataFrame:
@@ -137,13 +137,8 @@ def scores_of(wells: pd.DataFrame, other: str | None) -> list[Score]:
 
     `other` is what a search for hits compared wells with ("control well"); None where there was none.
     """
-    distance = (
-        f"1 is as far as a typical {other} lies from the others"
-        if other
-        else "of the mean profile of a well from that of the control wells, in units of the spread of their cells"
-    )
     all_scores = [
-        Score(EFFECT, "distance from controls", "number", distance),
+        Score(DISTANCE, "distance from controls", "number", _unit(wells, other)),
         Score(CELLS, "cells per well", "count", "cells that segmentation kept"),
         Score("average_precision", "average precision", "number", f"1 where replicates are nearer than all {other}s"),
         Score(
@@ -165,13 +160,22 @@ def scores_of(wells: pd.DataFrame, other: str | None) -> list[Score]:
     return [one for one in all_scores if one.key in wells and wells[one.key].notna().any()]
 
 
+def _unit(wells: pd.DataFrame, other: str | None) -> str:
+    """Return what a distance of 1 means: without two control wells on any plate, none of them has a distance."""
+    if other is None:
+        return "of the mean profile of a well from that of the control wells, in units of the spread of their cells"
+    if other == CONTROL_WELL and DISTANCE in wells and not wells[DISTANCE][wells["control"]].notna().any():
+        return "no plate has two control wells, so 1 is as far as the median of all wells and distances rank wells only"
+    return f"1 is as far as a typical {other} lies from the others"
+
+
 def scale_of(values: np.ndarray, score: Score) -> Scale:
     """Return the scale of the colours of a score over all plates."""
     known = values[np.isfinite(values)]
     lowest = float(known.min())
     low = lowest if score.key in FROM_LOWEST else min(0.0, lowest)
     high = float(known.max())
-    if score.key == EFFECT:
+    if score.key == DISTANCE:
         quantile = float(np.quantile(known, HIGHEST_QUANTILE))
         if high > 1.5 * quantile > low:
             return Scale(low, quantile, True)

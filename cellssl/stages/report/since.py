@@ -27,6 +27,7 @@ from cellssl.stages.report.since_treatments import (
 )
 from cellssl.stages.report.sweep_results import SweepResults
 
+ANCHOR = "since"
 HEADLINE_SCORES = ("ami", "silhouette")
 """Scores of the sentence at the top: the first that is known then and now."""
 
@@ -41,7 +42,13 @@ def since_section(job: Job, runs: Sequence[Run], scores: ScoresByArm) -> list[Se
         then = SweepResults(described["sweep"], then).shown()
     arms = matched_arms(then, runs)
     blocks = _blocks(job, runs, scores, arms, since_words(described["named"]))
-    return [Section("What changed since then", blocks, anchor="since")]
+    return [Section("What changed since then", blocks, anchor=ANCHOR)]
+
+
+def since_metrics(sections: Sequence[Section]) -> dict[str, str]:
+    """Return what changed as a sentence for the card of the page, called "since"; nothing where nothing is compared."""
+    of_since = (block for section in sections if section.anchor == ANCHOR for block in section.blocks)
+    return next(({"since": block.text} for block in of_since if isinstance(block, Paragraph)), {})
 
 
 def since_words(named: Sequence[str]) -> str:

@@ -67,9 +67,10 @@ class MatchedArms:
 
 
 def matched_arms(then: Sequence[Run], now: Sequence[Run]) -> MatchedArms:
-    """Match arms of the same name, then those that are made of the same branches, then a single arm with a single one.
+    """Match arms of the same name, then those that are made of the same branches, then single ones.
 
-    Artifacts that a user named by hand have no names of a recipe, but names made of their branches.
+    A single trained arm is matched with the single trained arm of then: what a user names by hand is called by its
+    branches, which may be what was changed.
     """
     of_then, of_now = _by_arm(then), _by_arm(now)
     partners = {arm: arm for arm in of_now if arm in of_then}
@@ -77,8 +78,12 @@ def matched_arms(then: Sequence[Run], now: Sequence[Run]) -> MatchedArms:
         others = _unmatched(of_then, partners.values()).get(words, [])
         if len(names) == len(others) == 1:
             partners[names[0]] = others[0]
-    if not partners and len(of_then) == len(of_now) == 1:
-        partners = dict(zip(of_now, of_then, strict=True))
+    now_trained, then_trained = (
+        [arm for arm, runs in of.items() if not runs[0].is_baseline] for of in (of_now, of_then)
+    )
+    for names, others in ((now_trained, then_trained), (list(of_now), list(of_then))):
+        if len(names) == len(others) == 1 and names[0] not in partners and others[0] not in partners.values():
+            partners[names[0]] = others[0]
     pairs = [ArmPair(arm, of_then[partners[arm]], runs) for arm, runs in of_now.items() if arm in partners]
     only_then = [arm for arm in of_then if arm not in partners.values()]
     return MatchedArms(tuple(pairs), tuple(only_then), tuple(arm for arm in of_now if arm not in partners))

@@ -13,7 +13,7 @@ from cellssl.events import Event, Progress
 from cellssl.spreadsheets import write_rows
 
 if TYPE_CHECKING:
-    from cellssl.reporting.html import Section
+    from cellssl.reporting.html import Block, Section
     from cellssl.stages.report.arm_scores import ScoresByArm
     from cellssl.stages.report.runs import Run
     from cellssl.stages.report.scores import Row
@@ -24,13 +24,14 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     from cellssl.reporting.html import Folded, Page, Paragraph, render
     from cellssl.reporting.page_size import within
     from cellssl.stages.report.arm_scores import ScoresByArm
+    from cellssl.stages.report.check_table import check_sections
     from cellssl.stages.report.checks import checks
-    from cellssl.stages.report.cluster_figures import write_cluster_figures
     from cellssl.stages.report.findings import answer, first_looks, what_was_done
     from cellssl.stages.report.first_screen import pictures
     from cellssl.stages.report.lights import in_words, lights
     from cellssl.stages.report.runs import collect, row_of
     from cellssl.stages.report.score_tables import result_table
+    from cellssl.stages.report.since import since_metrics
     from cellssl.stages.report.sweep_results import SweepResults
     from cellssl.stages.report.sweep_section import sweep_sections
     from cellssl.stages.report.sweep_text import headline
@@ -38,13 +39,17 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     runs = collect(job.inputs, job.context.store)
     sweep = SweepResults(job.card.section["sweep"], runs) if "sweep" in job.card.section else None
     scored, shown = (sweep.of_test(), sweep.shown()) if sweep else (runs, runs)
+    total = len(PARTS) + len(AROUND)
+    yield Progress(0, total, "steps", AROUND[0])
     scores = ScoresByArm([row_of(one) for one in scored])
     shown_scores = scores.only(one.arm for one in shown)
     sections: list[Section] = sweep_sections(job, sweep) if sweep else []
-    for done, part in enumerate(PARTS):
-        yield Progress(done, len(PARTS), "sections", part.__name__.strip("_"))
+    found = checks(shown, shown_scores)
+    for done, part in enumerate(PARTS, 1):
+        yield Progress(done, total, "steps", part.__name__.strip("_"))
         sections += part(job, shown, shown_scores)
-    write_cluster_figures(job, shown)
+    sections += check_sections(shown, shown_scores, found)
+    yield Progress(total - 2, total, "steps", AROUND[1])
     sections.sort(key=lambda section: section.is_appendix)
     header, table = result_table(scores, job.settings.paper_ami)
     _write_json(job, "table.json", {"header": header, "rows": table})
@@ -57,9 +62,11 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
     title = job.settings.title or ("Clusters of cells, compared" if recipe == BY_HAND else f"{recipe}: {what}")
     if first_looks(runs):
         title += ": a first look"
-    lead, glance = answer(shown, shown_scores, headline(sweep) if sweep else []), lights(checks(shown, shown_scores))
+    lead, glance = answer(shown, shown_scores, found, headline(sweep) if sweep else []), lights(found)
     below = Folded("What was done", [Paragraph(text) for text in what_was_done(shown, shown_scores)])
-    page = Page(title, lead, within(sections), [*pictures(job, shown, shown_scores), glance], [below])
+    first: list[Block] = [*pictures(job, shown, shown_scores), glance]
+    yield Progress(total - 1, total, "steps", AROUND[2])
+    page = Page(title, lead, within(sections, around=[*first, below]), first, [below])
     with job.draft.file("report.html").open("w", encoding="utf-8") as file:
         file.writelines(render(page))  # the whole page would be tens of megabytes of text
     return {
@@ -69,6 +76,7 @@ def run(job: Job) -> Generator[Event, None, Metrics]:
         "scores": scores.rows,
         "answer": " ".join(lead),
         "lights": in_words(glance),
+        **since_metrics(sections),
     }
 
 
@@ -125,13 +133,6 @@ def _plates(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     return plate_section(job, runs, scores)
 
 
-def _checks(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
-    """Return the checks, with their numbers, and the next steps."""
-    from cellssl.stages.report.check_table import check_sections
-
-    return check_sections(runs, scores)
-
-
 def _evaluation(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     """Return how well labels, mechanisms and replicates are predicted."""
     from cellssl.reporting.html import Section
@@ -149,8 +150,10 @@ def _evaluation(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]
 def _training(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     """Return the figures of views and training."""
     from cellssl.stages.report import figures
+    from cellssl.stages.report.cluster_figures import arms_with_vectors
 
-    return [*figures.views(job, runs), *figures.training(job, runs)]
+    vectors = arms_with_vectors(runs, scores)
+    return [*figures.views(job, runs, vectors), *figures.training(job, runs, vectors)]
 
 
 def _methods(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
@@ -182,9 +185,12 @@ def _cells(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
 
 def _provenance(job: Job, runs: list[Run], scores: ScoresByArm) -> list[Section]:
     """Return the artifacts that the numbers come from."""
+    from cellssl.reporting.html import Paragraph
+    from cellssl.stages.report.cluster_figures import which_files
     from cellssl.stages.report.provenance import provenance
 
-    return provenance(runs)
+    where = Paragraph(which_files(runs, scores))
+    return [replace(section, blocks=[where, *section.blocks]) for section in provenance(runs)]
 
 
 PARTS: tuple[Callable[[Job, list[Run], ScoresByArm], list[Section]], ...] = (
@@ -194,14 +200,16 @@ PARTS: tuple[Callable[[Job, list[Run], ScoresByArm], list[Section]], ...] = (
     _clusters,
     _arms,
     _plates,
-    _checks,
     _evaluation,
     _training,
     _cells,
     _methods,
     _provenance,
 )
-"""What makes the sections, in their order; those of the appendix come last."""
+"""What makes the sections, in their order, but those on the checks, which end the main part; the appendix comes
+last."""
+AROUND = ("scores", "first screen", "page")
+"""What is done before the sections and after them."""
 
 
 def _write_json(job: Job, name: str, content: Any) -> None:
