@@ -9,7 +9,7 @@ import calendar
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -95,7 +95,8 @@ class Inventory:
 def inventory(root: Path) -> Inventory:
     """List what a store holds; UsageError for a folder that is none."""
     _check_is_store(root)
-    pointers = _pointers(root)
+    read = list(_read_pointers(root))
+    pointers, here = _by_name(read), {name for name, _, is_here in read if is_here}
     found = {entry.path: entry for kind in CHAIN for entry in _entries(root, kind)}
     needed = _needed(found, pointers)
     entries = [
@@ -103,7 +104,7 @@ def inventory(root: Path) -> Inventory:
         for entry in found.values()
     ]
     entries.sort(key=lambda one: (CHAIN.index(one.kind), -(one.made_s or 0), one.name))
-    gone = {name: those for name, those in pointers.items() if "/".join(name) not in found}
+    gone = {name: those for name, those in pointers.items() if name in here and "/".join(name) not in found}
     return Inventory(root, entries, gone)
 
 
@@ -152,7 +153,9 @@ def folder_size(folder: Path) -> tuple[int, float | None]:
 def pointers_to(artifact: Artifact) -> list[Pointer]:
     """Return the pointers to an artifact in the store that it lies in."""
     root = artifact.path.parent.parent
-    return _pointers(root, f"{artifact.card.kind}.json").get((artifact.card.kind, artifact.fingerprint), [])
+    return _by_name(_read_pointers(root, f"{artifact.card.kind}.json")).get(
+        (artifact.card.kind, artifact.fingerprint), []
+    )
 
 
 def _check_is_store(root: Path) -> None:
@@ -217,14 +220,19 @@ def _unfinished(folder: Path) -> str:
     return "partial"
 
 
-def _pointers(root: Path, name: str = "*.json") -> dict[Name, list[Pointer]]:
-    """Return what each pointer leads to; one that cannot be read leads nowhere."""
-    found: dict[Name, list[Pointer]] = {}
+def _read_pointers(root: Path, name: str = "*.json") -> Iterator[tuple[Name, Pointer, bool]]:
+    """Yield what each pointer leads to, and whether that lies in this store; one that cannot be read is left out."""
     for file in sorted((root / BY_RECIPE).glob(f"*/*/*/{name}")):
         with suppress(OSError, ValueError, KeyError, TypeError):
             pointer = read_json(file)
             recipe, arm, seed, _ = file.relative_to(root / BY_RECIPE).parts
-            found.setdefault((str(pointer["kind"]), str(pointer["fingerprint"])), []).append((recipe, arm, seed))
+            yield (str(pointer["kind"]), str(pointer["fingerprint"])), (recipe, arm, seed), "path" in pointer
+
+
+def _by_name(pointers: Iterable[tuple[Name, Pointer, bool]]) -> dict[Name, list[Pointer]]:
+    found: dict[Name, list[Pointer]] = {}
+    for name, pointer, _ in pointers:
+        found.setdefault(name, []).append(pointer)
     return found
 
 
