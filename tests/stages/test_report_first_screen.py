@@ -169,7 +169,7 @@ def test_changed_cells_lie_outside_the_controls_and_debris_is_not_typical_of_the
 @pytest.mark.parametrize(
     ("active", "share", "title"),
     [
-        (True, 0.4, "x 1 µM: cells that changed"),
+        (True, 0.4, "x 1 µM: cells that changed most"),
         (True, 0.0, "x 1 µM: its typical cells"),
         (False, 0.4, "x 1 µM (not active): its typical cells"),
         (None, math.nan, "x 1 µM (not tested): its typical cells"),

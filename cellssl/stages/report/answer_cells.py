@@ -34,6 +34,8 @@ ENOUGH = 20
 """With fewer cells beside it on its plate, a treatment is shown on another plate, if it is on one."""
 LOOKED_AT = 2_000
 """Cells of each kind from which the typical ones are chosen, spread over all wells."""
+CHANGED_MOST = 0.25
+"""Of the cells that changed, the share that is shown as having changed most."""
 LIMIT = 10.0
 """Values further from the middle than this count as this far, so that one feature does not decide."""
 
@@ -58,8 +60,8 @@ def clustered_cells(run: Run) -> pd.DataFrame:
 def strip_of_hits(run: Run) -> Strip | None:
     """Return cells of the surest treatment, and cells of controls of the same plate; None where there are none.
 
-    Where the search for hits found that at least a share of its cells changed, these are the share of its cells that
-    lies furthest from the middle of those they are compared with; shown are the ones nearest to their own middle, so
+    Where the search for hits found that at least a share of its cells changed, a quarter of this share are those that
+    lie furthest from the middle of the cells they are compared with; shown are the ones nearest to their own middle, so
     that debris is not. Of a treatment that is not active, or without such a share, the typical of all cells are shown.
     """
     cells, table = read_cells_of(run.embed), treatments_of(run.found_hits)
@@ -95,7 +97,7 @@ class Shown:
     def title(self) -> str:
         """Return what the strip calls its cells: those that changed only where the treatment did something."""
         if self.share:
-            return f"{self.name}: cells that changed"
+            return f"{self.name}: cells that changed most"
         state = {True: "", False: " (not active)", None: " (not tested)"}[self.active]
         return f"{self.name}{state}: its typical cells"
 
@@ -127,13 +129,14 @@ def _plate(cells: pd.DataFrame, treated: np.ndarray, beside: np.ndarray) -> obje
 def _strip_of_plate(run: Run, cells: pd.DataFrame, of: Shown, treated: np.ndarray, beside: np.ndarray) -> Strip:
     of_treatment, of_others = (_spread(np.flatnonzero(each)) for each in (treated, beside))
     x = standardised(_vectors(run, np.concatenate([of_treatment, of_others])), len(of_treatment))
-    chosen, usual = typical(x[: len(of_treatment)], x[len(of_treatment) :], of.share)
+    chosen, usual = typical(x[: len(of_treatment)], x[len(of_treatment) :], CHANGED_MOST * of.share)
     ids, those = cells["cell_id"].to_numpy(str), f"{of.other.removesuffix(' well')} cells"
     how = f"the most typical of its {counted(len(of_treatment), 'cell')}"
     if of.share:
-        share = f"{100 * of.share:.0f} %"
-        how = f"the most typical of the {share} of its {len(of_treatment):,} cells that are least like {those}"
-        how += f" (at least {share} changed)"
+        how = (
+            f"the most typical of the {100 * CHANGED_MOST * of.share:.0f} % of its {len(of_treatment):,} cells that are "
+            f"least like {those} (at least {100 * of.share:.0f} % changed)"
+        )
     caption = (
         f"Plate {of.plate}, all at the same contrast. Above: {how}. Below: the most typical of {len(of_others):,} "
         f"{those}. Typical: nearest to the middle of their group, as measured by “{run.arm}”."
