@@ -34,7 +34,7 @@ for (const table of document.querySelectorAll("table")) {
     const name = head.textContent.trim() || `column ${column + 1}`;
     sorts.push([`${name}, upwards`, () => sort(false)], [`${name}, downwards`, () => sort(true)]);
   });
-  if (body.rows.length > 2) {  // for narrow screens, where rows are cards and the heads are not seen
+  if (body.rows.length > 2 && sorts.length) {  // for narrow screens, where rows are cards and the heads are not seen
     const select = document.createElement("select"), label = document.createElement("label");
     select.append(new Option("as it is"), ...sorts.map(([text]) => new Option(text)));
     select.addEventListener("change", () => select.selectedIndex && sorts[select.selectedIndex - 1][1]());
