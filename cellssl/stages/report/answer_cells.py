@@ -134,8 +134,8 @@ def _strip_of_plate(run: Run, cells: pd.DataFrame, of: Shown, treated: np.ndarra
     how = f"the most typical of its {counted(len(of_treatment), 'cell')}"
     if of.share:
         how = (
-            f"the most typical of the {100 * CHANGED_MOST * of.share:.0f} % of its {len(of_treatment):,} cells that are "
-            f"least like {those} (at least {100 * of.share:.0f} % changed)"
+            f"the most typical of the {100 * CHANGED_MOST * of.share:.0f} % of its {len(of_treatment):,} cells that "
+            f"are least like {those} (at least {100 * of.share:.0f} % changed)"
         )
     caption = (
         f"Plate {of.plate}, all at the same contrast. Above: {how}. Below: the most typical of {len(of_others):,} "
