@@ -124,7 +124,7 @@ def test_a_block_that_was_trained_is_checked_as_a_training(run: Run) -> None:
     leak = found["Did the network see the test data in training?"]
     assert (leak.answer, leak.doubt) == ("not the cells, but their wells", "train and test share wells")
     assert "context: 88 steps" in found["Was the network trained for long enough?"].numbers
-    assert "context: context: " in found["Did the loss fall below chance?"].numbers
+    assert "“context: context”" in found["Did the loss fall below chance?"].numbers
     assert list(run.projection_spreads) == ["context: context"]
 
 

@@ -140,7 +140,7 @@ def test_the_page_begins_with_how_many_treatments_are_active_and_what_could_expl
     assert "2 further treatments could not be tested." in section
     assert "Baselines, which learn nothing, find: intensities 7." in section
     assert FOUND.is_it_real in section and FOUND.cautions[0] in section
-    assert "12 of 28 tested treatments are active" in page.partition("<h2")[0], "the box at the top says it, too"
+    assert "12 of 28 tested treatments changed the cells" in page.partition("<h2")[0], "the box at the top says it, too"
     assert page.index("Which treatments changed the cells</h2>") < page.index("The arms compared</h2>")
 
 
@@ -148,8 +148,8 @@ def test_the_table_shows_twenty_treatments_and_folds_the_others(page: str) -> No
     first, rest = (table_rows(part, "treatment") for part in page.split("further treatments</summary>"))
     assert (len(first), len(rest)) == (20, 10)
     assert first[0][:7] == ["compound-0 10\N{NO-BREAK SPACE}µM", "4", "yes", "0.001", "9.00", "8.50 to 9.50", "40 %"]
-    assert first[0][-2:] == ["compound-12 1\N{NO-BREAK SPACE}µM (0.91)", "tubulin"]
-    assert first[12][-2:] == ["", ""], "what a treatment that is not active is most like is chance"
+    assert first[0][-1] == "compound-12 1\N{NO-BREAK SPACE}µM (0.91; not active)", "and its mechanism says nothing"
+    assert first[12][-1] == "", "what a treatment that is not active is most like is chance"
     assert rest[-1][2:4] == ["–", "–"], "not tested"
 
 
