@@ -9,7 +9,7 @@ LINKS = {
     "scale_pooled": "scaled by the spread of controls over all plates",
     "robust_z": "centred and scaled by median and MAD of the controls of the plate",
     "percentile": "scaled by the 1st and 99th percentile of the controls of the plate",
-    "zscore": "every feature scaled to mean 0 and standard deviation 1",
+    "zscore": "standardised (every feature to mean 0 and standard deviation 1)",
     "pca": "reduced to principal components",
     "pca_whiten": "reduced to principal components of equal variance",
     "sphering": "whitened by the controls of all plates",
