@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from cellssl.artifacts.hashing import hash_files
-from cellssl.device import cores
+from cellssl.device import allowed_cores
 
 TURNS = 5
 SMALL, SMALL_BYTES = 20_000, 15_000
@@ -44,8 +44,8 @@ def ours(files: list[Path]) -> None:
 
 def sha256sum(files: list[Path]) -> None:
     """Hash with one `sha256sum` per core; each gets a few files at a time, as the threads do."""
-    each = max(1, min(50, len(files) // (4 * cores())))
-    command = ["xargs", "-0", "-P", str(cores()), "-n", str(each), "sha256sum"]
+    each = max(1, min(50, len(files) // (4 * allowed_cores())))
+    command = ["xargs", "-0", "-P", str(allowed_cores()), "-n", str(each), "sha256sum"]
     names = "\0".join(map(str, files)).encode()
     subprocess.run(command, input=names, stdout=subprocess.DEVNULL, check=True)
 
@@ -94,7 +94,7 @@ def time_status(folder: Path, images: list[Path]) -> None:
 
 def main() -> None:
     """Compare on real or made-up files, then time `status`."""
-    print(f"{cores()} threads against {cores()} processes, median of {TURNS} turns")
+    print(f"{allowed_cores()} threads against {cores()} processes, median of {TURNS} turns")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if len(sys.argv) > 1:

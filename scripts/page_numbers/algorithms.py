@@ -18,11 +18,12 @@ MADE_FOR_OTHERS = ("fetch", "segment", "split", "pretrain", "embed")
 """Stages that are made because another one reads them, even where the recipe has no section for them."""
 
 
-SAME_NUMBERS = {"segment": {4}, "embed": {3}, "cluster": {3}, "evaluate": {4}, "report": {5, 6}, "crop_stack": {2}}
+SAME_NUMBERS = {"segment": {4}, "embed": {3}, "cluster": {3}, "evaluate": {4}, "report": {5, 6, 7}, "crop_stack": {2}}
 """ALGORITHMs that left every number of the pages as it was. segment 4 measures more and leaves pixels and limits as
 they were (detectors have ALGORITHMs of their own). embed 3 adds cells that enter no score, cluster 3 describes wells by
-them, report 5 has further checks, report 6 shows hits, and crop_stack 2 keeps columns as text. evaluate 4 changes
-features that are constant among controls, and `sphering`: only the block `nsc` has these, and it was made again."""
+them, report 5 has further checks, report 6 shows hits, report 7 has another page, and crop_stack 2 keeps columns as
+text. evaluate 4 changes features that are constant among controls, and `sphering`: only the block `nsc` has these, and
+it was made again."""
 
 
 def as_text(algorithms: Algorithms) -> str:

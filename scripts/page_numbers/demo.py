@@ -43,11 +43,11 @@ def scores(work: Workplace) -> str:
 
 
 def aligned(rows: Sequence[Row]) -> str:
-    """Return the arms as a text table, as the console prints it."""
-    from cellssl.reporting.seed_statistics import aggregate, score_table
+    """Return the arms as a text table with aligned columns."""
+    from cellssl.reporting.seed_statistics import aggregate
 
-    header, table = score_table(aggregate(rows, list(COLUMNS)), COLUMNS)
-    lines = [line[:-1] for line in (header, *table)]  # the last column counts seeds
+    arms = [[each.arm, *(str(each.by_metric[name]) for name in COLUMNS)] for each in aggregate(rows, list(COLUMNS))]
+    lines = [["arm", *COLUMNS.values()], *arms]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines

@@ -558,7 +558,7 @@ def test_every_plate_says_what_it_dropped_and_the_counts_per_plate_add_up(lab: L
     of_plate = counts.iloc[1]
     assert f"plate Tonight: {of_plate['detected']} found, {of_plate['kept']} kept: " in said.err
     assert f"{of_plate['too_small']} too small" in said.err
-    assert "warning: plate Tonight: " in said.err and "segment.min_area_px = 1200" in said.err
+    assert "segment.min_area_px = 1200" in said.err and "the same for plate Tonight: " in said.err
     assert (counts["detected"] == counts["kept"] + counts[list(ALL_REASONS)].sum(axis=1)).all()
     assert {name: counts[name].sum() for name in ("detected", "kept")} == {
         name: segment.card.metrics[name] for name in ("detected", "kept")
