@@ -242,7 +242,7 @@ def _json_data(data: Any) -> Markup:
 
 
 def data_uri(image: bytes) -> Markup:
-    """Return a PNG, JPEG or WebP as a data URI, so that the page needs no second file; nothing in it needs escaping."""
+    """Return a PNG or JPEG as a data URI, so that the page needs no second file; nothing in it needs escaping."""
     kind = "jpeg" if image.startswith(_JPEG) else "png"
     return Markup(f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}")
 
