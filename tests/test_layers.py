@@ -33,6 +33,7 @@ LAYERS = (
     {"engine"},
     {"stages"},
     {"pipeline"},
+    {"sharing"},
     {"cli"},
 )
 """From the bottom up. Folders of one layer do not import each other; files of the lowest one may."""

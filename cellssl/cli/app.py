@@ -13,6 +13,7 @@ from cellssl.cli import (
     embed,
     evaluate,
     explain,
+    export,
     fetch,
     gc,
     hits,
@@ -36,7 +37,7 @@ app = typer.Typer(
     "130 / 143 interrupted.",
 )
 COMMANDS = (
-    init, fetch, segment, split, pretrain, embed, cluster, evaluate, hits, report,
+    init, fetch, segment, split, pretrain, embed, cluster, evaluate, hits, report, export,
     run, demo, check, status, explain, doctor, diff, verify, gc,
 )  # fmt: skip
 for module in COMMANDS:

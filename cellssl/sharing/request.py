@@ -1,0 +1,42 @@
+"""request: an artifact, a folder and formats in, checked, as one object for the files that other programs open, out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellssl.artifacts.card import NAME
+from cellssl.artifacts.store import Artifact, Store
+from cellssl.config.plugins import did_you_mean
+from cellssl.errors import UsageError
+
+FORMATS = {"pretrain": ("model", "onnx"), "embed": ("h5ad",), "cluster": ("h5ad", "ome-zarr")}
+"""Kind of an artifact -> the formats in which it can be exported; the first is the default."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What to export, and where to."""
+
+    artifact: Artifact
+    store: Store
+    folder: Path
+    formats: tuple[str, ...]
+
+
+def checked(artifact: Artifact, store: Store, folder: Path, formats: tuple[str, ...]) -> Export:
+    """Return the export that a user asks for.
+
+    Raises UsageError for a format that this kind of artifact does not have, and for a folder in a store.
+    """
+    kind = artifact.card.kind
+    known = FORMATS[kind]
+    for name in formats:
+        if name not in known:
+            raise UsageError(f"a {kind} artifact cannot be exported as {name!r}", hint=did_you_mean(name, known))
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file", hint="give a folder")
+    inside = folder.absolute().resolve()
+    if inside.is_relative_to(store.root.resolve()) or inside == artifact.path.resolve():
+        raise UsageError(f"{folder} lies in the store {store.root}", hint=f"give a folder without {NAME}, outside it")
+    return Export(artifact, store, folder, formats or known[:1])
