@@ -24,8 +24,16 @@ NO_HOME = "/nonexistent"
 """The home directory of users who have none, as Debian writes it."""
 
 
+NOT_ON_WINDOWS = (
+    "cellssl runs on Linux and macOS; on Windows, install and run it inside WSL (Windows Subsystem for Linux)"
+)
+
+
 def main() -> None:
     """Run the program `cellssl`."""
+    if sys.platform == "win32":
+        sys.stderr.write(f"error: {NOT_ON_WINDOWS}\n")
+        sys.exit(2)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end_at_once)  # until the modules that know better are loaded
     code = invoke(sys.argv[1:])
