@@ -41,7 +41,7 @@ PYTHON
 
 install_program() {
     /opt/venv/bin/python -m pip wheel --no-deps --no-cache-dir --wheel-dir /tmp/wheel .
-    $pip --constraint constraints.txt "$(ls /tmp/wheel/cellssl-*.whl)${EXTRAS:+[$EXTRAS]}"
+    $pip "$(ls /tmp/wheel/cellssl-*.whl)${EXTRAS:+[$EXTRAS]}"
     check_extras
     check_torch # a library may have asked for another one
 }

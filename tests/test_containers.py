@@ -51,9 +51,11 @@ def passes_ignore_file(path: str) -> bool:
 
 def sources_of_the_wheel() -> set[str]:
     """The files and folders at the top of the checkout that the wheel is built of, as pyproject.toml names them."""
-    wheel = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
-    named = [*wheel["packages"], *wheel["force-include"], PROJECT["project"]["readme"]]
-    return {name.partition("/")[0] for name in named} | {"pyproject.toml", "LICENSE", "constraints.txt", "containers"}
+    hatch = PROJECT["tool"]["hatch"]
+    wheel = hatch["build"]["targets"]["wheel"]
+    pages = [part["path"] for part in hatch["metadata"]["hooks"]["fancy-pypi-readme"]["fragments"]]
+    named = [*wheel["packages"], *wheel["force-include"], *pages]
+    return {name.partition("/")[0] for name in named} | {"pyproject.toml", "LICENSE", "containers"}
 
 
 def test_the_last_stage_has_no_root_and_is_healthy_by_doctor() -> None:
