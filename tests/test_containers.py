@@ -137,7 +137,7 @@ def test_caches_of_a_user_without_a_home_lie_below_the_temporary_folder(tmp_path
 
 
 @pytest.mark.soak
-def test_a_user_whom_the_system_does_not_know_can_use_every_library(tmp_path: Path) -> None:
+def test_a_user_unknown_to_the_system_can_use_every_library(tmp_path: Path) -> None:
     """A minute, most of it for numba to compile what cellpose needs into an empty cache."""
     as_unknown_user(
         "from cellssl.cli import invoke; code = invoke(['doctor']); import cellpose.models; exit(code)", tmp_path
