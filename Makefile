@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
+DOCS_STAMP := $(VENV)/.installed-docs
 
-.PHONY: install demo test check soak soak-long numbers clean
+.PHONY: install demo test check soak soak-long numbers docs clean
 
 install: $(STAMP)
 
@@ -42,5 +43,13 @@ soak-long: $(TEST_STAMP)
 numbers: $(TEST_STAMP)
 	$(BIN)/python scripts/write_numbers.py $(if $(ONLY),--only $(ONLY))
 
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	@touch $@
+
+# site/index.html, to be opened in a browser or put on any web server
+docs: $(DOCS_STAMP)
+	$(BIN)/python scripts/build_site.py
+
 clean:
-	rm -rf $(VENV) demo artifacts
+	rm -rf $(VENV) demo artifacts site
