@@ -4,16 +4,19 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from browser import browsing, needs_chromium, wait_until
+from browser import browsing, needs_chromium
 from chain import Chain
 from conftest import REPOSITORY
 
@@ -147,10 +150,25 @@ def test_the_python_examples_run_as_they_are_shown(
     assert "0.75" in capsys.readouterr().out
 
 
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a plain web server on a folder."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.mark.soak  # 10 s
 @needs_chromium
-def test_search_finds_a_page_also_when_the_site_is_opened_from_the_disk(site: Path) -> None:
-    with browsing() as browser, browser.opened(site / "index.html") as page:
+@pytest.mark.parametrize("place", ["disk", "server"])
+def test_the_search_finds_a_page_and_opens_it(site: Path, place: str) -> None:
+    with browsing() as browser, browser.opened(site / "views.html") as page, served(site) as address:
+        if place == "server":
+            page.goto(f"{address}/views.html")
         page.keyboard.press("Control+k")
-        page.keyboard.type("normalise")
-        wait_until(page, "document.body.innerText.includes('Accuracies')")
+        page.keyboard.type("snakemake")
+        page.get_by_text(re.compile(r"\d+ results")).wait_for()
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/unattended.html?h=snakemake*")
