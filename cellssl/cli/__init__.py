@@ -21,8 +21,16 @@ float32 step of VGG11, ResNet18 or a wide `small` takes as long as with the defa
 each step takes 2.2 times as long, and with the default 5.8 times. In bfloat16 oneDNN's threads wait in its own way."""
 
 
+NOT_ON_WINDOWS = (
+    "cellssl runs on Linux and macOS; on Windows, install and run it inside WSL (Windows Subsystem for Linux)"
+)
+
+
 def main() -> None:
     """Run the program `cellssl`."""
+    if sys.platform == "win32":
+        sys.stderr.write(f"error: {NOT_ON_WINDOWS}\n")
+        sys.exit(2)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end_at_once)  # until the modules that know better are loaded
     code = invoke(sys.argv[1:])

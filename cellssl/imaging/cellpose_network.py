@@ -138,7 +138,7 @@ def installed() -> tuple[int, str]:
     except PackageNotFoundError:
         raise UsageError(
             "cellpose is not installed",
-            hint='pip install "cellpose>=3.1,<4", or use segment.method = "nuclei_net", which needs no other package',
+            hint='pip install "cellpose>=3.1,<5", or use segment.method = "nuclei_net", which needs no other package',
         ) from None
     major = int(found.split(".")[0])
     if major not in FILES:

@@ -25,7 +25,8 @@ SHIPPED = json.loads((FOLDER / SCHEMA).read_text(encoding="utf-8"))
 VALIDATOR = Draft7Validator(SHIPPED)
 Table = dict[str, Any]
 BEYOND = re.compile(
-    r"a branch needs|a block needs|two blocks|block cannot be|parts of 1|\[low, high\]|(two|either) values|names (an arm|\d)|a path such"
+    r"a branch needs|a block needs|two blocks|block cannot be|parts of 1|\[low, high\]|(two|either) values|"
+    r"names (an arm|\d)|a path such"
 )
 """What a schema cannot see, in the words of the tool; docs/commands.md lists it."""
 
