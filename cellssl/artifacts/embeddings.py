@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from cellssl.artifacts import anndata_file
 from cellssl.artifacts.tables import explained, open_parquet, read_parquet
 from cellssl.files import atomic_path
 from cellssl.spreadsheets import safe
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 GROUP_BYTES = 2**26
 """Size of the vectors in one row group, which is what writer and readers hold in memory at a time."""
+ROWS_AT_A_TIME = 16_384
+"""Rows of vectors that are read at a time."""
 COLUMNS_AT_A_TIME = 64
 """Columns of vectors that are read at a time where few rows of them are wanted."""
 PREFIX = "emb_"
@@ -113,6 +116,16 @@ def read(path: Path) -> tuple[pd.DataFrame, Float32[np.ndarray, "n dim"]]:
 
     Raises IntegrityError where the file is no such table.
     """
+    metadata, names = read_metadata(path), read_names(path)
+    vectors, start = np.empty((len(metadata), len(names)), np.float32), 0
+    for block in iter_vectors(path):
+        vectors[start : start + len(block)] = block
+        start += len(block)
+    return metadata, vectors
+
+
+def read_metadata(path: Path) -> pd.DataFrame:
+    """Return the metadata of all cells; IntegrityError where the file is no table of vectors."""
     import pyarrow as pa
 
     with explained(path), open_parquet(path) as file:
@@ -121,18 +134,28 @@ def read(path: Path) -> tuple[pd.DataFrame, Float32[np.ndarray, "n dim"]]:
         others = [name for name in schema.names if name not in set(names)]
         if wrong := [name for name in names if schema.field(name).type != pa.float32()]:
             raise ValueError(f"its column {wrong[0]} holds {schema.field(wrong[0]).type}, and float is needed")
-        if not names or not file.metadata.num_rows:
+        if not names or not (rows := file.metadata.num_rows):
             raise ValueError("it has no vectors")
         metadata = read_parquet(path, others)
-        vectors = np.empty((file.metadata.num_rows, len(names)), np.float32)
-        start = 0
-        for batch in file.iter_batches(batch_size=16_384, columns=names):
-            for place, column in enumerate(batch.columns):
-                vectors[start : start + len(batch), place] = column.to_numpy(zero_copy_only=False)
-            start += len(batch)
-        if start != len(vectors) or len(metadata) != len(vectors):
+        if len(metadata) != rows:
             raise ValueError("its columns differ in their length")
-    return metadata, vectors
+    return metadata
+
+
+def iter_vectors(path: Path) -> Iterator[Float32[np.ndarray, "n dim"]]:
+    """Yield the vectors of all cells, some rows at a time; IntegrityError where the file is no such table."""
+    names, start = read_names(path), 0
+    with explained(path), open_parquet(path) as file:
+        for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, columns=names):
+            block = np.empty((len(batch), len(names)), np.float32)
+            for place, column in enumerate(batch.columns):
+                block[:, place] = column.to_numpy(zero_copy_only=False)
+            start += len(block)
+            if start > file.metadata.num_rows:
+                break
+            yield block
+        if start != file.metadata.num_rows:
+            raise ValueError("its columns differ in their length")
 
 
 def read_rows(path: Path, rows: Int[np.ndarray, "m"]) -> Float32[np.ndarray, "m dim"]:
@@ -193,16 +216,10 @@ def _safe(table: Any) -> Any:
 
 def write_anndata(table: Path, path: Path) -> None:
     """Write the same table for scanpy: vectors in X, metadata in obs, named by cell_id; needs cellssl[anndata]."""
-    import anndata  # type: ignore[import-not-found,unused-ignore]  # an extra
     import pandas as pd
 
-    metadata, vectors = read(table)
-    names = pd.Index(metadata["Metadata_cell_id"].astype(object)).rename(None)
-    text = metadata.select_dtypes(["string", "object"]).columns
-    # as categories, because HDF5 has no missing text
-    obs = metadata.assign(**{column: pd.Categorical(metadata[column].astype(object)) for column in text}).set_axis(
-        names
-    )
-    var = pd.DataFrame(index=read_names(table))
-    with atomic_path(path) as written:
-        anndata.AnnData(vectors, obs, var).write_h5ad(written)
+    metadata, names = read_metadata(table), read_names(table)
+    with anndata_file.h5ad(path, "embeddings.parquet") as file:
+        anndata_file.write_frame(file, "obs", metadata.set_index(metadata["Metadata_cell_id"].astype(object)))
+        anndata_file.write_frame(file, "var", pd.DataFrame(index=names))
+        anndata_file.write_rows(file, "X", iter_vectors(table), (len(metadata), len(names)))

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -77,16 +78,13 @@ def test_blocks_are_the_vectors_of_their_models_side_by_side(blocks: Blocks, cha
 
 @pytest.mark.parametrize("form", ["csv.gz", "h5ad"])
 def test_one_command_embeds_every_block_and_other_formats_have_the_same_columns(blocks: Blocks, form: str) -> None:
-    if form == "h5ad":
-        pytest.importorskip("anndata")
     joined = blocks.embedded('["intensities", "neighbours"]', "--set", f'embed.formats=["{form}"]')
     names = embeddings.read_names(joined.file("embeddings.parquet"))
     assert names[2:5] == ["intensities:0002", "neighbours:nearest_log2_um", "neighbours:second_nearest_log2_um"]
     path = joined.file(f"embeddings.{form}")
     if form == "h5ad":
-        import anndata
-
-        assert list(anndata.read_h5ad(path).var_names) == names
+        with h5py.File(path) as file:
+            assert [name.decode() for name in file["var/_index"]] == names
     else:
         assert list(pd.read_csv(path))[-len(names) :] == names
 

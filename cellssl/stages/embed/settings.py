@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from cellssl.artifacts.anndata_file import check_h5py
 from cellssl.config.settings import NOT_IN_FINGERPRINT
 from cellssl.engine.stage import StageSettings
 from cellssl.errors import UsageError
@@ -148,10 +149,8 @@ class Settings(StageSettings):
 
     def check(self) -> None:
         """Raise UsageError where the library of the model or of a chosen format is missing."""
-        if "h5ad" in self.formats and find_spec("anndata") is None:
-            raise UsageError(
-                'embed.formats = ["h5ad"] needs the library anndata', hint='pip install "cellssl[anndata]"'
-            )
+        if "h5ad" in self.formats:
+            check_h5py('embed.formats = ["h5ad"]')
         if self.model == "cellprofiler" and find_spec("cp_measure") is None:
             raise UsageError(
                 'embed.model = "cellprofiler" needs the library cp_measure', hint='pip install "cellssl[cellprofiler]"'

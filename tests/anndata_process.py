@@ -1,0 +1,24 @@
+"""anndata_process: lines of Python that need anndata in, what they print out, run with the libraries of .venv/anndata.
+
+anndata for Python 3.11 takes no pandas above 2, so it lies beside the environment, with a pandas of its own.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(sys.prefix) / "anndata"
+
+
+def printed(code: str, *words: object) -> str:
+    """What the lines print, with the words as sys.argv[1:]; the test is skipped where anndata is missing."""
+    if not FOLDER.is_dir():
+        pytest.skip("anndata is not installed: make .venv/.installed-test")
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code, *map(str, words)]
+    env = {**os.environ, "PYTHONPATH": str(FOLDER)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

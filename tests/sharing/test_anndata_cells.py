@@ -1,0 +1,119 @@
+"""anndata_cells: anndata and pycytominer open cells.h5ad; what stands in it is what the artifacts say."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from anndata_process import printed
+from chain import Chain, say
+
+from cellssl.artifacts import embeddings
+from cellssl.artifacts.anndata_file import as_json
+from cellssl.artifacts.store import Artifact
+from cellssl.reporting.theme import COLOURS, NO_GROUP
+from cellssl.sharing.cluster_colours import cluster_colour
+
+OPEN = """
+import json, sys
+import anndata, numpy as np
+from pycytominer import aggregate, normalize
+cells = anndata.read_h5ad(sys.argv[1])
+assert cells.obs_names.is_unique and cells.X.dtype == np.float32
+found = {
+    "clusters": dict(zip(cells.obs["Metadata_cell_id"], cells.obs["cluster"].astype(int).tolist())),
+    "wells": sorted(cells.obs["Metadata_Well"].cat.categories),
+    "colours": list(cells.uns["cluster_colors"]),
+    "x": cells.X[:, 3].tolist(),
+    "spatial": cells.obsm["spatial"].tolist(),
+    "on_map": int(np.isfinite(cells.obsm["X_map"]).all(1).sum()),
+    "from": cells.uns["cellssl"]["fingerprint"],
+}
+features = list(cells.var_names)
+normal = normalize(sys.argv[1], features=features, samples="Metadata_control", method="mad_robustize")
+profiles = aggregate(normal, ["Metadata_Plate", "Metadata_Well"], features=features)
+found["profiles"] = list(profiles.shape)
+print(json.dumps(found))
+"""
+
+
+def exported(artifact: Artifact, chain: Chain, folder: Path) -> Path:
+    said = say("export", artifact.path, folder, "--store", chain.root)
+    assert said.line == str(folder), said.err
+    return folder / "cells.h5ad"
+
+
+def test_anndata_and_pycytominer_read_the_clusters_vectors_and_positions_of_the_artifacts(
+    chain: Chain, tmp_path: Path
+) -> None:
+    clusters, embed = chain.made("cluster"), chain.made("embed")
+    found = json.loads(printed(OPEN, exported(clusters, chain, tmp_path)))
+    assigned = pd.read_parquet(clusters.file("assignments.parquet"))
+    table = pd.read_parquet(embed.file("embeddings.parquet")).set_index("Metadata_cell_id").loc[list(found["clusters"])]
+    assert found["clusters"] == dict(zip(assigned["cell_id"], assigned["cluster"], strict=True))
+    assert np.array_equal(np.float32(found["x"]), table["emb_0003"])
+    places = table[["Nuclei_Location_Center_X", "Nuclei_Location_Center_Y"]].mul(table["Metadata_pixel_um"], axis=0)
+    assert np.allclose(found["spatial"], places, rtol=1e-6)
+    assert found["colours"] == list(COLOURS[:2])
+    assert found["on_map"] == len(pd.read_parquet(clusters.file("map.parquet")))
+    assert found["profiles"] == [len(found["wells"]), 2 + table.filter(like="emb_").shape[1]]
+    assert found["from"] == clusters.fingerprint
+
+
+def test_the_normalised_vectors_lie_at_the_distances_that_the_clustering_has_written(
+    chain: Chain, tmp_path: Path
+) -> None:
+    clusters = chain.made("cluster")
+    with h5py.File(exported(clusters, chain, tmp_path)) as file:
+        normal, numbers = file["obsm/X_normalised"][:], file["obs/Metadata_cluster"][:]
+        distances = file["obs/Metadata_distance"][:]
+    centroids = np.load(clusters.file("centroids.npz"))["centroids"]
+    assert np.allclose(np.linalg.norm(normal - centroids[numbers], axis=1), distances, atol=1e-4)
+
+
+def test_vectors_alone_are_exported_for_all_cells_and_the_same_bytes_each_time(chain: Chain, tmp_path: Path) -> None:
+    embed = chain.made("embed")
+    first = exported(embed, chain, tmp_path)
+    before = first.read_bytes()
+    assert exported(embed, chain, tmp_path).read_bytes() == before
+    with h5py.File(first) as file:
+        assert np.array_equal(file["X"][:], embeddings.read(embed.file("embeddings.parquet"))[1])
+        assert "cluster" not in file["obs"]
+    assert [path.name for path in tmp_path.iterdir()] == ["cells.h5ad"]
+
+
+def test_nothing_in_the_file_says_on_which_machine_or_in_which_folder_it_was_made(chain: Chain, tmp_path: Path) -> None:
+    with h5py.File(exported(chain.made("cluster"), chain, tmp_path)) as file:
+        stands = {name: item[()].decode() for name, item in file["uns/cellssl"].items()}
+    assert set(stands) == {"kind", "fingerprint", "embed", "version", "section", "spatial_unit"}
+    assert as_json({"model": "/home/me/models/3f9a", "k": [2, "a/b"]}) == '{"k": [2, "b"], "model": "3f9a"}'
+
+
+def test_a_file_of_someone_else_is_not_replaced(chain: Chain, tmp_path: Path) -> None:
+    (tmp_path / "cells.h5ad").write_text("mine")
+    said = say("export", chain.made("embed").path, tmp_path, "--store", chain.root)
+    assert said.code == 2
+    assert "was not written by cellssl export" in said.err
+    assert (tmp_path / "cells.h5ad").read_text() == "mine"
+
+
+def test_clusters_have_the_colours_of_the_page_and_differ_also_where_those_repeat() -> None:
+    assert [cluster_colour(number) for number in range(8)] == list(COLOURS)
+    assert cluster_colour(-1) == NO_GROUP
+    assert len({cluster_colour(number) for number in range(-1, 24)}) == 25
+
+
+@pytest.mark.soak  # 40 s
+def test_scanpy_and_squidpy_find_neighbours_in_the_file(chain: Chain, tmp_path: Path) -> None:
+    sc = pytest.importorskip("scanpy", reason="scanpy is not installed: pip install scanpy squidpy")
+    sq = pytest.importorskip("squidpy", reason="squidpy is not installed: pip install squidpy")
+    cells = sc.read_h5ad(exported(chain.made("cluster"), chain, tmp_path))
+    sc.pp.neighbors(cells, use_rep="X_normalised", n_neighbors=10)
+    sc.tl.umap(cells)
+    sq.gr.spatial_neighbors(cells, library_key="library_id", coord_type="generic", delaunay=True)
+    edges, fields = cells.obsp["spatial_connectivities"].tocoo(), cells.obs["library_id"].to_numpy()
+    assert (fields[edges.row] == fields[edges.col]).all()
+    sq.gr.nhood_enrichment(cells, cluster_key="cluster", show_progress_bar=False)
+    assert np.isfinite(cells.uns["cluster_nhood_enrichment"]["zscore"]).all()
