@@ -4,7 +4,8 @@
     python benchmarks/dependencies.py --least-mb 5
 
 Import times are those of a fresh process, as the median of three, in units of a bare start of Python, since seconds
-differ between machines; they count the processor and not the wait for a disk. "when" is what loads the library: every command, stages, or only what the recipe asks for.
+differ between machines; they count the processor and not the wait for a disk. The last column says what loads a
+library: every command, stages, or only what the recipe asks for.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ MODULES = {
 STARTS = {
     "every command": ("pydantic", "typer"),
     "progress, in a terminal": ("rich",),
-    "stages that compute": ("jaxtyping", "joblib", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "threadpoolctl", "torch"),
+    "stages that compute": (
+        *("jaxtyping", "joblib", "numpy", "pandas", "pyarrow"),
+        *("scikit-learn", "scipy", "threadpoolctl", "torch"),
+    ),
     "images": ("pillow", "tifffile"),
     "compressed TIFFs": ("imagecodecs",),
     "plates and formats of instruments": ("openreadout",),
@@ -67,22 +71,35 @@ def key(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def wanted_by(name: str, extras: tuple[str, ...] = ()) -> list[Requirement]:
+    """What a distribution needs on this machine, with some of its extras."""
+    wanted = [Requirement(line) for line in requires(name) or ()]
+    chosen = ("", *extras)
+    return [one for one in wanted if one.marker is None or any(one.marker.evaluate({"extra": by}) for by in chosen)]
+
+
 def needed(name: str) -> set[str]:
-    """What a distribution needs on this machine, without its extras."""
-    wanted = (Requirement(line) for line in requires(name) or ())
-    return {key(one.name) for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})}
-
-
-def needed_in_all(name: str) -> set[str]:
     """What a distribution needs, and what that needs, and so on."""
     found: set[str] = set()
-    left = deque(needed(name))
+    seen: set[tuple[str, tuple[str, ...]]] = set()
+    left = deque(wanted_by(name))
     while left:
         one = left.popleft()
-        if one not in found:
-            found.add(one)
-            left += needed(one)
+        asked = (key(one.name), tuple(sorted(one.extras)))
+        if asked not in seen and is_installed(one.name):
+            seen.add(asked)
+            found.add(asked[0])
+            left += wanted_by(*asked)
     return found
+
+
+def is_installed(name: str) -> bool:
+    """Whether there is such a distribution here; what only another system needs is not."""
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def size_mb(found: Distribution) -> float:
@@ -109,18 +126,14 @@ def main() -> None:
     )
     least_mb = parser.parse_args().least_mb
     began_s = time.perf_counter()
-    direct = sorted(needed("cellssl"))
-    through = {name: needed_in_all(name) for name in direct}
+    direct = sorted({key(one.name) for one in wanted_by("cellssl")})
+    through = {name: needed(name) for name in direct}
     bare_s = import_s("")
     rows = []
     for name in sorted({*direct, *(one for some in through.values() for one in some)}):
-        try:
-            found = distribution(name)
-        except PackageNotFoundError:
-            continue  # for another system
         starts = import_s(f"import {MODULES.get(name, name)}") / bare_s if name in direct else None
         by = () if name in direct else tuple(one for one in direct if name in through[one])
-        rows.append(Row(name, size_mb(found), by, starts))
+        rows.append(Row(name, size_mb(distribution(name)), by, starts))
     when = {name: words for words, names in STARTS.items() for name in names}
     print(f"{'library':26} {'MB':>7} {'import':>7}  needed by, or when it is loaded")
     for row in sorted(rows, key=lambda row: -row.size_mb):
@@ -132,7 +145,7 @@ def main() -> None:
     for name, alone_mb in sorted(only.items(), key=lambda item: -item[1])[:6]:
         print(f"{name:26} {alone_mb:7.1f}          with what only it needs")
     print(
-        f"\na bare start of Python takes {bare_s:.3f} s of a processor here; all took {time.perf_counter() - began_s:.0f} s"
+        f"\na bare start of Python takes {bare_s:.3f} s of a processor; all took {time.perf_counter() - began_s:.0f} s"
     )
 
 
