@@ -28,7 +28,7 @@ WRITERS = {
 """Format -> the module that writes it."""
 
 
-@o.flags("store", "json", "quiet", "log_file", "log_format")
+@o.flags("store", "plate", "json", "quiet", "log_file", "log_format")
 def command(common: o.Common, artifact: Reference, folder: Folder, format_: Formats = None) -> None:
     """Write a model, vectors or clusters as files that other programs open; prints the folder.
 
@@ -40,7 +40,7 @@ def command(common: o.Common, artifact: Reference, folder: Folder, format_: Form
 
     console, (root, upstreams) = console_for(common), common.stores()
     store = Store(root, upstreams)
-    job = checked(store.resolve(artifact, tuple(FORMATS)), store, folder, tuple(format_ or ()))
+    job = checked(store.resolve(artifact, tuple(FORMATS)), store, folder, tuple(format_ or ()), common.plate)
     with console.working_on("export"):
         for name in job.formats:
             for event in importlib.import_module(WRITERS[name]).export(job):

@@ -22,9 +22,13 @@ class Export:
     store: Store
     folder: Path
     formats: tuple[str, ...]
+    plate: str | None = None
+    """The only plate to write; None for all."""
 
 
-def checked(artifact: Artifact, store: Store, folder: Path, formats: tuple[str, ...]) -> Export:
+def checked(
+    artifact: Artifact, store: Store, folder: Path, formats: tuple[str, ...], plate: str | None = None
+) -> Export:
     """Return the export that a user asks for.
 
     Raises UsageError for a format that this kind of artifact does not have, and for a folder in a store.
@@ -39,4 +43,7 @@ def checked(artifact: Artifact, store: Store, folder: Path, formats: tuple[str, 
     inside = folder.absolute().resolve()
     if inside.is_relative_to(store.root.resolve()) or inside == artifact.path.resolve():
         raise UsageError(f"{folder} lies in the store {store.root}", hint=f"give a folder without {NAME}, outside it")
-    return Export(artifact, store, folder, formats or known[:1])
+    chosen = formats or known[:1]
+    if plate is not None and set(chosen) - {"ome-zarr"}:
+        raise UsageError("only OME-Zarr is written plate by plate", hint="leave --plate out, or set --format ome-zarr")
+    return Export(artifact, store, folder, chosen, plate)
