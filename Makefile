@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
+DOCS_STAMP := $(VENV)/.installed-docs
 
-.PHONY: install demo test check soak soak-long numbers dist clean
+.PHONY: install demo test check soak soak-long numbers docs dist clean
 
 READ_H5AD = "anndata>=0.12,<0.13" "pandas<3" pytz tzdata array-api-compat legacy-api-wrap natsort scverse-misc session-info2
 
@@ -46,9 +47,17 @@ soak-long: $(TEST_STAMP)
 numbers: $(TEST_STAMP)
 	$(BIN)/python scripts/write_numbers.py $(if $(ONLY),--only $(ONLY))
 
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	@touch $@
+
+# site/index.html, to be opened in a browser or put on any web server
+docs: $(DOCS_STAMP)
+	$(BIN)/python scripts/build_site.py
+
 # the sdist and the wheel, in dist/
 dist: $(TEST_STAMP)
 	$(BIN)/python -m build --no-isolation
 
 clean:
-	rm -rf $(VENV) demo artifacts dist
+	rm -rf $(VENV) demo artifacts dist site

@@ -14,7 +14,7 @@ FOLDER = Path(sys.prefix) / "anndata"
 
 
 def printed(code: str, *words: object, folder: Path | None = None) -> str:
-    """What the lines print, with the words as sys.argv[1:], in a folder; the test is skipped where anndata is missing."""
+    """What the lines print, with the words as sys.argv[1:], in a folder; skip the test where anndata is missing."""
     if not FOLDER.is_dir():
         pytest.skip("anndata is not installed: make .venv/.installed-test")
     command = [sys.executable, "-c", code, *map(str, words)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from cellssl.errors import UsageError
 FORMATS = {"pretrain": ("model", "onnx"), "embed": ("h5ad",), "cluster": ("h5ad", "ome-zarr")}
 """Kind of an artifact -> the formats in which it can be exported; the first is the default."""
 
+LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,49}")
+"""Identifiers of licences as hubs spell them."""
+
 
 @dataclass(frozen=True)
 class Export:
@@ -22,16 +26,24 @@ class Export:
     store: Store
     folder: Path
     formats: tuple[str, ...]
+    licence: str | None = None
+    """Identifier of the licence of a model, as hubs spell it; None where nobody has chosen one."""
     plate: str | None = None
     """The only plate to write; None for all."""
 
 
 def checked(
-    artifact: Artifact, store: Store, folder: Path, formats: tuple[str, ...], plate: str | None = None
+    artifact: Artifact,
+    store: Store,
+    folder: Path,
+    formats: tuple[str, ...],
+    licence: str | None = None,
+    plate: str | None = None,
 ) -> Export:
     """Return the export that a user asks for.
 
-    Raises UsageError for a format that this kind of artifact does not have, and for a folder in a store.
+    Raises UsageError for a format that this kind of artifact does not have, for a folder in a store, and for a licence
+    that is no identifier, or of anything but a model.
     """
     kind = artifact.card.kind
     known = FORMATS[kind]
@@ -43,7 +55,13 @@ def checked(
     inside = folder.absolute().resolve()
     if inside.is_relative_to(store.root.resolve()) or inside == artifact.path.resolve():
         raise UsageError(f"{folder} lies in the store {store.root}", hint=f"give a folder without {NAME}, outside it")
+    if licence is not None and kind != "pretrain":
+        raise UsageError("--license is that of a model", hint="leave it out")
+    if licence is not None and not LICENCE.fullmatch(licence):
+        raise UsageError(
+            f"--license {licence!r} is no identifier of a licence", hint="give one such as mit, apache-2.0 or cc-by-4.0"
+        )
     chosen = formats or known[:1]
     if plate is not None and set(chosen) - {"ome-zarr"}:
         raise UsageError("only OME-Zarr is written plate by plate", hint="leave --plate out, or set --format ome-zarr")
-    return Export(artifact, store, folder, chosen, plate)
+    return Export(artifact, store, folder, chosen, licence, plate)
