@@ -148,7 +148,7 @@ def _write_plate(plate: Plate, folder: Path, job: Export) -> Iterator[str]:
     store = job.store.with_store_of(job.artifact)
     images = fetched_images(plate.fields, plate.fetched, RunContext(store))
     places = _places(list(plate.fields["well"].unique()))
-    of_wells = {well: fields.to_dict("records") for well, fields in plate.fields.groupby("well", sort=False)}
+    of_wells = {str(well): fields.to_dict("records") for well, fields in plate.fields.groupby("well", sort=False)}
     maker = {"kind": job.artifact.card.kind, "fingerprint": job.artifact.fingerprint}
     most = max(map(len, of_wells.values()))
     group = ngff.open_plate(folder, plate.name, list(places.values()), most, maker)
@@ -167,11 +167,11 @@ def _write_plate(plate: Plate, folder: Path, job: Export) -> Iterator[str]:
 def _channels(plate: Plate) -> list[ngff.Channel]:
     """Return how the channels are shown: colours as in the report, black and white of the intensity scale."""
     names = channels_of(plate.fields)
-    limits = plate.scale.set_index("channel")
+    limits = plate.scale.set_index("channel").loc[names, ["low", "high"]].to_numpy(float)
     colours = ["".join(f"{round(255 * level):02X}" for level in colour) for colour in named_colours(names)]
     return [
-        ngff.Channel(name, colour, float(limits.at[name, "low"]), float(limits.at[name, "high"]))
-        for name, colour in zip(names, colours, strict=True)
+        ngff.Channel(name, colour, low, high)
+        for name, colour, (low, high) in zip(names, colours, limits.tolist(), strict=True)
     ]
 
 

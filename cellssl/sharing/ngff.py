@@ -80,7 +80,8 @@ def open_plate(folder: Path, name: str, places: Sequence[Place], fields: int, ma
         "wells": wells,
         "field_count": fields,
     }
-    return zarr.open_group(str(folder), mode="w", zarr_format=2, attributes={"plate": plate, MAKER: dict(maker)})
+    attributes: dict[str, Any] = {"plate": plate, MAKER: dict(maker)}
+    return zarr.open_group(str(folder), mode="w", zarr_format=2, attributes=attributes)
 
 
 def open_well(plate: Any, place: Place, fields: int) -> Any:
@@ -173,7 +174,7 @@ def _halved(pixels: UInt16[np.ndarray, "c y x"]) -> UInt16[np.ndarray, "c half_y
     _, rows, columns = pixels.shape
     even = np.pad(pixels, ((0, 0), (0, rows % 2), (0, columns % 2)), mode="edge").astype(np.uint32)
     sums = even[:, ::2, ::2] + even[:, 1::2, ::2] + even[:, ::2, 1::2] + even[:, 1::2, 1::2]
-    return ((sums + 2) // 4).astype(np.uint16)
+    return np.asarray((sums + 2) // 4, np.uint16)
 
 
 def _write_levels(group: Any, levels: Sequence[np.ndarray]) -> None:
