@@ -157,7 +157,7 @@ def _what_it_is(model: Artifact, features: int) -> Iterator[str]:
 def _use(job: Export, *, with_onnx: bool) -> Iterator[str]:
     yield "## How to use it"
     yield "With torch and safetensors alone, in this folder:"
-    yield _fenced(
+    yield fenced(
         "from load_model import embed\n\nvectors = embed(crops, low, high)  # (n, channels, y, x), raw grey values",
         "python",
     )
@@ -168,9 +168,9 @@ def _use(job: Export, *, with_onnx: bool) -> Iterator[str]:
     )
     if with_onnx:
         yield "Without torch, with numpy and onnxruntime:"
-        yield _fenced("from load_onnx import embed\n\nvectors = embed(crops, low, high)", "python")
+        yield fenced("from load_onnx import embed\n\nvectors = embed(crops, low, high)", "python")
     yield "In a recipe of cellssl, for your own plates:"
-    yield _fenced('[embed]\nmodel = "FOLDER"', "toml")
+    yield fenced('[embed]\nmodel = "FOLDER"', "toml")
 
 
 def _input(model: Artifact, store: Store) -> Iterator[str]:
@@ -263,7 +263,7 @@ def _training(model: Artifact) -> Iterator[str]:
     if references:
         yield "\n".join(f"{number}. {plain(one)}" for number, one in enumerate(references, 1))
     yield "The settings in full:"
-    yield _fenced(as_recipe(without_folders(model.card.section)), "toml")
+    yield fenced(as_recipe(without_folders(model.card.section)), "toml")
 
 
 def as_recipe(section: Mapping[str, Any]) -> str:
@@ -367,7 +367,7 @@ def _code(text: str) -> str:
     return text.replace("`", "'")
 
 
-def _fenced(text: str, language: str) -> str:
+def fenced(text: str, language: str) -> str:
     """Return a block of code whose fence is longer than any row of backticks in it."""
     longest = max((len(ticks) for ticks in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
