@@ -97,11 +97,15 @@ def _check_outside(target: Path, folder: Path) -> None:
 
 
 def write_all(written: Written, target: Path) -> bool:
-    """Write all files, and return whether any was missing; UsageError where one that is there has other content."""
+    """Write all files, and return whether any was missing; UsageError where one that is there has other content.
+
+    A schema of another version of this tool is no content of the user, and is replaced.
+    """
     from cellssl.errors import UsageError
     from cellssl.files import write_text
 
-    present = {name for name in written.files if (target / name).exists() or (target / name).is_symlink()}
+    there = {name for name in written.files if (target / name).exists() or (target / name).is_symlink()}
+    present = {name for name in there if not _is_earlier_schema(target / name, written.files[name])}
     for name in sorted(present):
         path = target / name
         if not path.is_file() or path.read_bytes() != written.files[name].encode("utf-8"):
@@ -117,6 +121,23 @@ def write_all(written: Written, target: Path) -> bool:
         if name not in present:
             write_text(target / name, text)
     return len(present) < len(written.files)
+
+
+def _is_earlier_schema(path: Path, text: str) -> bool:
+    """Return whether a file is the schema of recipes, as another version of this tool wrote it."""
+    import json
+
+    from cellssl.bounded import read_bytes
+    from cellssl.config.recipe import RECIPE_BYTES, SCHEMA, SCHEMA_TITLE
+
+    if path.name != SCHEMA or path.is_symlink() or not path.is_file():
+        return False
+    try:
+        found = read_bytes(path, RECIPE_BYTES)
+        given = json.loads(found)
+    except (ValueError, OSError, RecursionError):
+        return False
+    return isinstance(given, dict) and given.get("title") == SCHEMA_TITLE and found != text.encode("utf-8")
 
 
 def show(console: Console, found: Survey, written: Written) -> None:

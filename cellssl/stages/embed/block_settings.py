@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationInfo, model_
 
 from cellssl.artifacts.card import NAME as CARD
 from cellssl.config.paths import NAME, InputPath
-from cellssl.config.settings import SettingsModel
+from cellssl.config.settings import CHANGES, SettingsModel
 from cellssl.learning.view import ViewSettings
 from cellssl.stages.pretrain.initial_weights import SUFFIXES
 
@@ -55,7 +55,7 @@ class BlockSettings(SettingsModel):
     """Another arm of the recipe, whose network or measurements make the block."""
     weight: float = Field(1.0, gt=0)
     """Share of the block in the squared length of a vector, relative to the weights of the other blocks."""
-    encoder: dict[str, Any] | str | None = None
+    encoder: dict[str, Any] | str | None = Field(None, json_schema_extra={CHANGES: "cellssl.learning.encoders"})
     """Another network than that of pretrain.encoder, for `imagenet`, `random` or a file of weights."""
     input_px: int | None = Field(None, ge=8)
     """Side of the input of that network in px, in place of pretrain.input_px."""
@@ -132,5 +132,5 @@ def _word_or_table(given: Any) -> Any:
     return {"of": given} if isinstance(given, str) else given
 
 
-BlockField = Annotated[BlockSettings, BeforeValidator(_word_or_table)]
+BlockField = Annotated[BlockSettings, BeforeValidator(_word_or_table, json_schema_input_type=str | BlockSettings)]
 """A word, or a table."""
