@@ -28,7 +28,7 @@ from cellssl.stages.shared.card_shapes import (
 from cellssl.stages.shared.learned_labels import WithLearnedLabels
 
 NO_LICENCE = "unknown"
-"""The hub's word where nobody has said under which licence a model may be used."""
+"""The hub's word where no licence of a model was chosen."""
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#&])")
 HUB_METRICS = {"ami": "adjusted_mutual_info", "knn": "balanced_accuracy", "linear": "balanced_accuracy"}
 """Score -> its type in the results of a model on a hub."""
@@ -299,7 +299,7 @@ def _scores(table: Table | None) -> Iterator[str]:
     if table is None:
         yield (
             "None: the store that it was exported from has no clusters and no evaluation of its vectors. Without a "
-            "comparison with simple baselines nobody knows what it is good for."
+            "comparison with simple baselines it is not known what it is good for."
         )
         return
     names = [name for name in METRICS if any(name in row.scores for row in table.rows)]
@@ -339,7 +339,7 @@ def _licence(job: Export) -> Iterator[str]:
         yield f"`{job.licence}`, chosen by who exported it."
     else:
         yield (
-            "Nobody has chosen one yet, so nobody else may use it. Before you publish this folder, choose one: write "
+            "None was chosen yet, so no one else may use it. Before you publish this folder, choose one: write "
             "its identifier after `license:` at the top of this file, or export it again with `--license`."
         )
     if first is None:
