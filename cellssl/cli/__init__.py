@@ -20,6 +20,9 @@ SPIN_COUNT = "10000"
 float32 step of VGG11, ResNet18 or a wide `small` takes as long as with the default of 300,000; of two processes at once
 each step takes 2.2 times as long, and with the default 5.8 times. In bfloat16 oneDNN's threads wait in its own way."""
 
+NO_HOME = "/nonexistent"
+"""The home directory of users who have none, as Debian writes it."""
+
 
 NOT_ON_WINDOWS = (
     "cellssl runs on Linux and macOS; on Windows, install and run it inside WSL (Windows Subsystem for Linux)"
@@ -89,7 +92,8 @@ def _code_of(arguments: list[str]) -> int:
     from cellssl.disk import faults_explained
 
     _check_words(arguments)
-    _keep_matplotlib_out_of_home()
+    _have_a_home()
+    _keep_caches_out_of_home()
     _let_waiting_threads_sleep()
     try:
         from cellssl.cli.app import app
@@ -119,18 +123,41 @@ def _check_words(arguments: list[str]) -> None:
             )
 
 
-def _keep_matplotlib_out_of_home() -> None:
-    """Let matplotlib write its font list to a folder of ours below the temporary one, unless the user has set one.
+def _have_a_home() -> None:
+    """Name a home directory where the system knows none: the users of a container often have no entry in its passwd.
 
-    A folder that another user has put there is not used: matplotlib reads settings from it.
+    Libraries fail without one (cellpose), or write to a folder `~` of the current one (numba).
     """
-    if "MPLCONFIGDIR" in os.environ:
-        return
-    folder = Path(os.environ.get("TMPDIR") or "/tmp") / f"cellssl-matplotlib-{os.getuid()}"
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = NO_HOME
+
+
+def _keep_caches_out_of_home() -> None:
+    """Let matplotlib write its font list below the temporary folder, and numba its code where home cannot be written.
+
+    What the user has set stays.
+    """
+    names = {"MPLCONFIGDIR": "matplotlib"}
+    if not os.access(Path.home(), os.W_OK):
+        names["NUMBA_CACHE_DIR"] = "numba"
+    for variable, name in names.items():
+        if variable not in os.environ and (folder := _own_temporary_folder(f"cellssl-{name}-{os.getuid()}")):
+            os.environ[variable] = str(folder)
+
+
+def _own_temporary_folder(name: str) -> Path | None:
+    """Return a folder below the temporary one that only this user can write, or None.
+
+    A folder that another user has put there is not used: matplotlib reads settings from it, and numba code.
+    """
+    folder = Path(os.environ.get("TMPDIR") or "/tmp") / name
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
         if not folder.is_symlink() and folder.stat().st_uid == os.getuid():
-            os.environ["MPLCONFIGDIR"] = str(folder)
+            return folder
+    return None
 
 
 def _let_waiting_threads_sleep() -> None:

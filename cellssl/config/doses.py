@@ -25,7 +25,7 @@ def _check(value: object) -> object:
 
 Worded = Annotated[str, Field(pattern=rf"^(?:{TOP.pattern}|{RANGE.pattern})$")]
 Written = Literal["all"] | Worded | tuple[float, ...]
-"""What a recipe may say; an editor is told, and `_check` decides."""
+"""What a recipe may say, for editors; `_check` decides."""
 Doses = Annotated[str | tuple[float, ...], BeforeValidator(_check, json_schema_input_type=Written)]
 
 

@@ -154,11 +154,10 @@ def load_network(file: Path, device: str) -> Any:
 
     import torch
 
+    models = importlib.import_module("cellpose.models")
     load_errors = (RuntimeError, KeyError, ValueError, EOFError, AttributeError, AssertionError, pickle.UnpicklingError)
     try:
-        network = importlib.import_module("cellpose.models").CellposeModel(
-            pretrained_model=str(file), device=torch.device(device)
-        )
+        network = models.CellposeModel(pretrained_model=str(file), device=torch.device(device))
         in_file = {name.removeprefix("module.") for name in torch.load(file, map_location="cpu", weights_only=True)}
     except load_errors as error:
         raise _no_network(file, " ".join(str(error).split())[:200]) from error

@@ -33,7 +33,7 @@ MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#&])")
 HUB_METRICS = {"ami": "adjusted_mutual_info", "knn": "balanced_accuracy", "linear": "balanced_accuracy"}
 """Score -> its type in the results of a model on a hub."""
 FEW_PLATES = 3
-"""With fewer plates, what belongs to a plate can hardly be told from what belongs to a treatment."""
+"""With fewer plates, what belongs to a plate can hardly be separated from what belongs to a treatment."""
 LONGEST_LIST = 20
 """How many names of plates or treatments are listed; the others are counted."""
 

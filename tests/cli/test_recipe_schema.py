@@ -35,7 +35,7 @@ def table(path: Path) -> Table:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-def told(recipe: Table) -> str | None:
+def tool_says(recipe: Table) -> str | None:
     """What the tool says of a recipe; None where it takes it."""
     try:
         from_table(copy.deepcopy(recipe), Path(), "r.toml").check()
@@ -70,7 +70,7 @@ def test_what_the_pages_and_other_tests_show_fits_where_the_tool_takes_it() -> N
         for page in pages
         for block in re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     ]
-    taken = [one for one in map(tomllib.loads, [RECIPE, *shown]) if told(one) is None]
+    taken = [one for one in map(tomllib.loads, [RECIPE, *shown]) if tool_says(one) is None]
     assert len(taken) > 10
     for one in taken:
         assert best_match(VALIDATOR.iter_errors(one)) is None, one
@@ -125,7 +125,7 @@ def test_a_typo_is_named_by_the_schema_as_by_the_tool(typo: tuple[str, Any, str,
     assert fault is not None
     assert ".".join(map(str, fault.absolute_path)).endswith(place)
     assert word in fault.message
-    said = told(recipe)
+    said = tool_says(recipe)
     assert said is not None
     assert word in said
 
@@ -180,7 +180,7 @@ def disagreements(recipe: Table, chosen: list[tuple[tuple[Any, ...], int]]) -> l
     found = []
     for path, how in chosen:
         new = changed(recipe, path, how)
-        said, fits = told(new), VALIDATOR.is_valid(new)
+        said, fits = tool_says(new), VALIDATOR.is_valid(new)
         if fits != (said is None) and not (fits and said is not None and BEYOND.search(said)):
             found.append((path, how, said))
     return found
