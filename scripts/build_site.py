@@ -27,7 +27,7 @@ OTHERS = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")  # pages beside READ
 SCRIPT = REPOSITORY / "docs" / "site" / "iframe-worker.js"
 SHIM = "https://unpkg.com/iframe-worker/shim"
 DESCRIBED = re.compile(r"^::: (cellssl\S+)", re.MULTILINE)
-LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)(#[^)\s]*)?\)")
+LINK = re.compile(r"(\[[\w/.-]+\.md)?\]\((?!\w+:)([^)#\s]+)(#[^)\s]*)?\)")  # its text where that is a file name
 COMMENT = re.compile(r"^<!--.*?-->\n", re.DOTALL | re.MULTILINE)
 FENCE = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 
@@ -133,18 +133,24 @@ def text_on_site(text: str, file: Path) -> str:
 
 
 def turned(link: re.Match[str], file: Path) -> str:
-    """Return a relative link as it must be written on the site; one that leaves the repository stays."""
-    target = (file.parent / link[1]).resolve()
+    """Return a relative link as it must be written on the site; where its text is a file name, that of the page."""
+    target = (file.parent / link[2]).resolve()
     if not target.is_relative_to(REPOSITORY):
         return link[0]
-    return f"]({name_on_site(target)}{link[2] or ''})"
+    text = f"[{title_of(target)}" if link[1] and target.is_file() else link[1] or ""
+    return f"{text}]({name_on_site(target)}{link[3] or ''})"
+
+
+def title_of(page: Path) -> str:
+    """Return the first heading of a page."""
+    return page.read_text(encoding="utf-8").split("# ", 1)[1].split("\n", 1)[0]
 
 
 def linked_files(text: str, file: Path) -> Iterator[Path]:
     """Yield the files of the repository that a page links to or shows."""
     for part in FENCE.split(text)[::2]:
         for link in LINK.finditer(part):
-            target = (file.parent / link[1]).resolve()
+            target = (file.parent / link[2]).resolve()
             if target.is_relative_to(REPOSITORY):
                 yield target
 

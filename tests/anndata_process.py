@@ -13,12 +13,12 @@ import pytest
 FOLDER = Path(sys.prefix) / "anndata"
 
 
-def printed(code: str, *words: object) -> str:
-    """What the lines print, with the words as sys.argv[1:]; the test is skipped where anndata is missing."""
+def printed(code: str, *words: object, folder: Path | None = None) -> str:
+    """What the lines print, with the words as sys.argv[1:], in a folder; skip the test where anndata is missing."""
     if not FOLDER.is_dir():
         pytest.skip("anndata is not installed: make .venv/.installed-test")
-    command = [sys.executable, "-W", "error::UserWarning", "-c", code, *map(str, words)]
+    command = [sys.executable, "-c", code, *map(str, words)]
     env = {**os.environ, "PYTHONPATH": str(FOLDER)}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -167,8 +167,7 @@ def test_the_search_finds_a_page_and_opens_it(site: Path, place: str) -> None:
     with browsing() as browser, browser.opened(site / "views.html") as page, served(site) as address:
         if place == "server":
             page.goto(f"{address}/views.html")
-        page.keyboard.press("Control+k")
-        page.keyboard.type("snakemake")
-        page.get_by_text(re.compile(r"\d+ results")).wait_for()
-        page.keyboard.press("Enter")
-        page.wait_for_url("**/unattended.html?h=snakemake*")
+        page.get_by_role("button", name="Search").first.click()
+        page.get_by_role("combobox").fill("snakemake")
+        page.get_by_role("option", name="Unattended").first.click()
+        page.wait_for_url("**/unattended.html?h=snakemake")

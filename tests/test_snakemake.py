@@ -12,10 +12,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from chain import ENVIRONMENT, Chain, say
 from conftest import REPOSITORY
 from forked import program
+from made_up_plates import Content, write_imagexpress
 
 FOLDER = REPOSITORY / "recipes" / "snakemake"
 STAGES = ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "hits")
@@ -32,7 +35,8 @@ class Engine:
     work: Path
 
     def command(self, *words: str, profile: str = "local", **config: str) -> list[str]:
-        options = {"recipe": self.recipe, "store": "store", "cellssl": program(), "threads": 1}
+        begin = {} if "folder" in config else {"recipe": self.recipe}
+        options = {**begin, "store": "store", "cellssl": program(), "threads": 1}
         pairs = [f"{key}={value}" for key, value in {**options, **config}.items()]
         flags = ["--snakefile", str(FOLDER / "Snakefile"), "--profile", str(FOLDER / "profiles" / profile)]
         return [self.program, *flags, *words, "--config", *pairs]
@@ -93,7 +97,8 @@ def test_what_a_recipe_comes_to_hangs_together(chain: Chain) -> None:
 
 
 def test_the_profiles_speak_of_rules_that_there_are() -> None:
-    rules = set(re.findall(r"^rule (\w+):", (FOLDER / "Snakefile").read_text(), re.MULTILINE)) | set(STAGES)
+    text = (FOLDER / "Snakefile").read_text()
+    rules = set(re.findall(r"^ *(?:rule|checkpoint) (\w+):", text, re.MULTILINE)) | set(STAGES)
     for profile in ("local", "slurm"):
         text = (FOLDER / "profiles" / profile / "config.yaml").read_text()
         parts = re.findall(r"^set-\w+:\n((?:  .*\n)+)", text, re.MULTILINE)
@@ -149,6 +154,58 @@ def test_a_result_that_lost_a_file_is_made_again(engine: Engine) -> None:
 
 def test_cards_alone_do_not_stand_for_results_in_another_store(engine: Engine) -> None:
     assert jobs(engine.run("--dry-run", store="another")) == ALL
+
+
+def test_a_recipe_without_hits_has_no_job_for_them(engine: Engine) -> None:
+    recipe = engine.work / "no-hits.toml"
+    recipe.write_text(engine.recipe.read_text().replace("[hits]\nnull_size = 200\nbootstrap_draws = 100\n", ""))
+    assert jobs(engine.run("--dry-run", recipe=str(recipe), results="other")) == ALL - Counter({"hits": 2})
+
+
+def test_a_folder_of_images_begins_with_init_and_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    write_imagexpress(tmp_path / "plate", Content())
+    (tmp_path / "work").mkdir()
+    engine = Engine(snakemake(), tmp_path / "none.toml", tmp_path / "work")
+    said = engine.run("--dry-run", folder="../plate")
+    assert jobs(said) == Counter({"init": 1, "all": 1})
+    assert "DAG of jobs will be updated after completion" in said
+    assert {path.name for path in engine.work.iterdir()} <= {".snakemake", "cache"}
+
+
+@pytest.mark.soak
+def test_a_folder_goes_to_the_report_and_an_edited_recipe_stays(tmp_path: Path) -> None:
+    """Two minutes."""
+    write_imagexpress(tmp_path / "plate", Content(with_cells=True))
+    (tmp_path / "map.csv").write_text("Well;Compound;Dose\nb2;DMSO;0\nC5;taxol;3\n")
+    engine = Engine(snakemake(), tmp_path / "none.toml", tmp_path)
+    begin = {"folder": "plate", "platemap": "map.csv", "set": '["pretrain.epochs=1"]'}
+    said = engine.run(**begin)
+    assert "format:       ImageXpress" in said
+    assert "<html" in (tmp_path / "results/plate/report.html").read_text()
+    assert list(tmp_path.glob("results/plate/*/0/hits.json"))
+    assert jobs(engine.run("--dry-run", **begin)) == Counter()
+    recipe = tmp_path / "cellssl-plate/recipe.toml"
+    recipe.write_text(recipe.read_text() + "# mine\n")
+    shutil.rmtree(tmp_path / "results")
+    engine.run(**begin)
+    assert recipe.read_text().endswith("# mine\n")
+    assert jobs(engine.run("--dry-run", recipe=str(recipe.relative_to(tmp_path)), set=begin["set"])) == Counter()
+
+
+@pytest.mark.soak
+def test_a_table_of_other_software_gives_hits_and_no_page(tmp_path: Path) -> None:
+    """Half a minute."""
+    draw = np.random.default_rng(0)
+    wells = [(f"{'ABCD'[k // 6]}{k % 6 + 1:02d}", "DMSO" if k < 12 else f"drug{k // 3}") for k in range(24)]
+    rows = [(plate, well, name, *draw.normal(name != "DMSO", 0.3, 4)) for plate in "PQR" for well, name in wells]
+    columns = ["Metadata_Plate", "Metadata_Well", "Metadata_compound", *(f"Cells_{k}" for k in range(4))]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "profiles.csv", index=False)
+    settings = '["hits.table.path=profiles.csv","hits.null_size=200","hits.bootstrap_draws=100"]'
+    engine = Engine(snakemake(), tmp_path / "none.toml", tmp_path)
+    assert jobs(engine.run(recipe="profiles", set=settings)) == Counter({"evaluate": 1, "hits": 1, "all": 1})
+    card = json.loads((tmp_path / "results/profiles/main/0/hits.json").read_text())
+    assert (Path(card["path"]) / "hits.csv").is_file()
+    assert jobs(engine.run("--dry-run", recipe="profiles", set=settings)) == Counter()
 
 
 @pytest.mark.soak

@@ -4,7 +4,6 @@ import fcntl
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import forked
@@ -107,13 +106,17 @@ def test_the_makefile_makes_every_card_and_asks_the_store_each_time(chain: Chain
     assert all(f"cellssl {name} tonight.toml" in again for name in names)
 
 
-def test_the_workflow_is_copied_by_the_command_that_is_shown(night: Path) -> None:
-    line = next(line for line in PAGE.splitlines() if line.startswith("cp -r"))
-    command = line.replace("python -c", f'"{sys.executable}" -c')
-    assert shell(command, night, night / "store").returncode == 0
-    there = {
-        path.relative_to(night / "workflow").as_posix() for path in (night / "workflow").rglob("*") if path.is_file()
-    }
-    assert {"Snakefile", "config.yaml", "profiles/local/config.yaml", "profiles/slurm/config.yaml"} <= there
-    for flag, path in re.findall(r"--(snakefile|profile) (workflow/\S+)", PAGE):
-        assert (night / path).exists(), flag
+def test_the_workflows_are_copied_by_the_commands_that_are_shown(night: Path) -> None:
+    for name in ("snakemake", "nextflow"):
+        (line,) = [line for line in PAGE.splitlines() if line.startswith(f"cellssl workflow {name}")]
+        for _ in range(2):  # the second one is up to date
+            assert shell(f"PATH=$PWD/.venv/bin:$PATH {line}", night, night / "store").returncode == 0
+        for path in (REPOSITORY / "recipes" / name).rglob("*"):
+            assert (night / "workflow" / path.relative_to(REPOSITORY / "recipes" / name)).exists()
+        (night / "workflow").rename(night / name)
+    for flag, path in re.findall(r"--(snakefile|profile) workflow/(\S+)", PAGE):
+        assert (night / "snakemake" / path).exists(), flag
+    (night / "snakemake/Snakefile").write_text("mine")
+    said = shell(".venv/bin/cellssl workflow snakemake snakemake", night, night / "store")
+    assert said.returncode == 2 and "is there already and differs" in said.stderr
+    assert (night / "snakemake/Snakefile").read_text() == "mine"

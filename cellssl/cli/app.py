@@ -25,6 +25,7 @@ from cellssl.cli import (
     split,
     status,
     verify,
+    workflow,
 )
 
 app = typer.Typer(
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     init, fetch, segment, split, pretrain, embed, cluster, evaluate, hits, report, export,
-    run, demo, check, status, explain, doctor, diff, verify, gc,
+    run, demo, check, status, explain, doctor, diff, verify, gc, workflow,
 )  # fmt: skip
 for module in COMMANDS:
     app.command(module.__name__.rsplit(".", 1)[-1])(module.command)

@@ -69,7 +69,10 @@ class Explained:
         return lines
 
 
-def command(what: What = None, more: More = None, json: o.JsonOption = False) -> None:
+SchemaOption = Annotated[bool, typer.Option("--schema", help="The JSON Schema of recipes, for editors; see the docs.")]
+
+
+def command(what: What = None, more: More = None, json: o.JsonOption = False, schema: SchemaOption = False) -> None:
     """Explain settings: default, type, unit, bounds, choices and meaning.
 
     Example: cellssl explain pretrain.epochs
@@ -77,6 +80,9 @@ def command(what: What = None, more: More = None, json: o.JsonOption = False) ->
     from cellssl.cli.console import Console
 
     console = Console(as_json=json)
+    if schema:
+        console.content(_schema(what))
+        return
     if what is None:
         every = _all_words()
         console.result("\n".join(_overview(every)), every)
@@ -85,6 +91,19 @@ def command(what: What = None, more: More = None, json: o.JsonOption = False) ->
     text = "\n\n".join(_text(word, those) for word, those in found.items())
     all_found = [one for those in found.values() for one in those]
     console.result(text, {one.title: [setting.as_json() for setting in one.settings()] for one in all_found})
+
+
+def _schema(what: str | None) -> str:
+    """Return the JSON Schema of recipes, which is one for all settings."""
+    from cellssl.cli.recipe_schema import schema_text
+    from cellssl.errors import UsageError
+
+    if what is not None:
+        raise UsageError(
+            f"--schema prints the schema of whole recipes, and not of {what!r}",
+            hint=f"cellssl explain --schema, or cellssl explain {what} --json",
+        )
+    return schema_text()
 
 
 def _text(word: str, found: Sequence[Explained]) -> str:

@@ -32,7 +32,7 @@ Licence = Annotated[
 ]
 
 
-@o.flags("store", "json", "quiet", "log_file", "log_format")
+@o.flags("store", "plate", "json", "quiet", "log_file", "log_format")
 def command(
     common: o.Common, artifact: Reference, folder: Folder, format_: Formats = None, license_: Licence = None
 ) -> None:
@@ -46,7 +46,8 @@ def command(
 
     console, (root, upstreams) = console_for(common), common.stores()
     store = Store(root, upstreams)
-    job = checked(store.resolve(artifact, tuple(FORMATS)), store, folder, tuple(format_ or ()), license_)
+    found, formats = store.resolve(artifact, tuple(FORMATS)), tuple(format_ or ())
+    job = checked(found, store, folder, formats, license_, common.plate)
     with console.working_on("export"):
         for module in dict.fromkeys(WRITERS[name] for name in job.formats):
             for event in importlib.import_module(module).export(job):

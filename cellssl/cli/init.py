@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,7 +58,7 @@ def command(
     _check_outside(target, folder)
     found = survey(folder, pattern)
     written = write_first_recipe(found, recipe_name(folder), platemap)
-    is_new = write_all(written, target)
+    is_new = write_all(written.files, target)
     if not common.json:
         show(console, found, written)
     recipe = target / written.recipe
@@ -96,27 +97,49 @@ def _check_outside(target: Path, folder: Path) -> None:
         )
 
 
-def write_all(written: Written, target: Path) -> bool:
-    """Write all files, and return whether any was missing; UsageError where one that is there has other content."""
+def write_all(files: Mapping[str, str], target: Path, flag: str = "--out ") -> bool:
+    """Write name -> text, and return whether any was missing; UsageError where one that is there has other content.
+
+    A schema of another version of this tool is no content of the user, and is replaced.
+    """
     from cellssl.errors import UsageError
     from cellssl.files import write_text
 
-    present = {name for name in written.files if (target / name).exists() or (target / name).is_symlink()}
+    there = {name for name in files if (target / name).exists() or (target / name).is_symlink()}
+    present = {name for name in there if not _is_earlier_schema(target / name, files[name])}
     for name in sorted(present):
         path = target / name
-        if not path.is_file() or path.read_bytes() != written.files[name].encode("utf-8"):
+        if not path.is_file() or path.read_bytes() != files[name].encode("utf-8"):
             raise UsageError(
                 f"{path} is there already and differs from what would be written",
-                hint="give another folder, --out DIR, or move the file away",
+                hint=f"give another folder, {flag}DIR, or move the file away",
             )
     try:
         target.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f"{target} is no folder", hint="give another folder: --out DIR") from error
-    for name, text in written.files.items():
+        raise UsageError(f"{target} is no folder", hint=f"give another folder: {flag}DIR") from error
+    for name, text in files.items():
         if name not in present:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
             write_text(target / name, text)
-    return len(present) < len(written.files)
+    return len(present) < len(files)
+
+
+def _is_earlier_schema(path: Path, text: str) -> bool:
+    """Return whether a file is the schema of recipes, as another version of this tool wrote it."""
+    import json
+
+    from cellssl.bounded import read_bytes
+    from cellssl.config.recipe import RECIPE_BYTES, SCHEMA, SCHEMA_TITLE
+
+    if path.name != SCHEMA or path.is_symlink() or not path.is_file():
+        return False
+    try:
+        found = read_bytes(path, RECIPE_BYTES)
+        given = json.loads(found)
+    except (ValueError, OSError, RecursionError):
+        return False
+    return isinstance(given, dict) and given.get("title") == SCHEMA_TITLE and found != text.encode("utf-8")
 
 
 def show(console: Console, found: Survey, written: Written) -> None:

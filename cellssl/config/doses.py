@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from cellssl.errors import UsageError
 
-TOP = re.compile(r"top ([1-9]\d{,2})")
+TOP = re.compile(r"top ([1-9]\d{0,2})")
 RANGE = re.compile(r"(\d+(?:\.\d+)?) to (\d+(?:\.\d+)?)")
 
 
@@ -23,7 +23,10 @@ def _check(value: object) -> object:
     return value
 
 
-Doses = Annotated[str | tuple[float, ...], BeforeValidator(_check)]
+Worded = Annotated[str, Field(pattern=rf"^(?:{TOP.pattern}|{RANGE.pattern})$")]
+Written = Literal["all"] | Worded | tuple[float, ...]
+"""What a recipe may say, for editors; `_check` decides."""
+Doses = Annotated[str | tuple[float, ...], BeforeValidator(_check, json_schema_input_type=Written)]
 
 
 def chosen_doses(available: Iterable[float], choice: str | tuple[float, ...], compound: str) -> list[float]:

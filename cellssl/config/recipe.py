@@ -22,6 +22,11 @@ from cellssl.errors import UsageError
 CHAIN = ("fetch", "segment", "split", "pretrain", "embed", "cluster", "evaluate", "hits", "report")
 
 TOP = ("name", "seeds", "main_arm", "arm", "sweep")
+SCHEMA = "recipe.schema.json"
+"""The JSON Schema of recipes, a file beside them."""
+SCHEMA_LINE = f"#:schema ./{SCHEMA}"
+"""The first line of a recipe that tells editors where the schema is."""
+SCHEMA_TITLE = "cellssl recipe"
 BY_HAND = "by-hand"
 """The name of the recipe of results that are made without one."""
 RECIPE_BYTES = 2**24

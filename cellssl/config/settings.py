@@ -28,6 +28,9 @@ NOT_IN_FINGERPRINT: dict[str, Any] = {"counts": False}
 """`json_schema_extra` of a field that changes how work is done and not its result, such as a number of workers."""
 ORDERED: dict[str, Any] = {"ordered": True}
 """`json_schema_extra` of a table whose order is part of the result, such as that of channels."""
+CHANGES = "changes"
+"""Key in `json_schema_extra` of a field that changes another plugin, and holds settings without a name or another name:
+the plugin folder. Such a field is validated where both are known."""
 FROM_CARD = "from_card"
 """Key of the validation context in which the card of an artifact is read: former names of fields are translated, and
 fields that no longer exist are left out."""
@@ -293,7 +296,8 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _docstrings_under_fields(model: type[SettingsModel]) -> dict[str, str]:
+@cache
+def _docstrings_under_fields(model: type[SettingsModel]) -> Mapping[str, str]:
     """Return field -> the docstring under it in the body of this class."""
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     assert isinstance(body, ast.ClassDef)

@@ -13,11 +13,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import Field as Setting
-from pydantic import field_validator, model_validator
+from pydantic import WithJsonSchema, field_validator, model_validator
 
 from cellssl.config.settings import NOT_IN_FINGERPRINT
 from cellssl.datasets.base import Dataset, Field, Value
@@ -40,6 +40,13 @@ CONTROL_WELLS = ("B02", "C02", "D02", "E11", "F11", "G11")
 ROWS = "BCDEFG"
 MOST_DOSES = 8  # one per column: they fall from column 03 to column 10; columns 02 and 11 are for controls
 HIGHEST_DOSE_COLUMN = 3
+DOSES = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": MOST_DOSES},
+        {"type": "array", "items": {"type": "number", "exclusiveMinimum": 0}, "minItems": 1, "maxItems": MOST_DOSES},
+    ]
+}
+"""What `doses` may be; `_check_doses` decides."""
 PLATES_PER_WEEK = 3
 FIRST_WEEK = date(2007, 6, 15)
 TRUTH_COLUMNS = ("field_id", "label", "row_px", "column_px", "phenotype", "severity", "area_px")
@@ -81,7 +88,7 @@ class Settings(Dataset):
     """Which simulated compounds the plates carry."""
     inactive: int = Setting(0, ge=0, le=99)
     """Number of compounds without any effect, sim-inactive-01 and so on, in as many doses and wells as the others."""
-    doses: int | tuple[float, ...] = 8
+    doses: Annotated[int | tuple[float, ...], WithJsonSchema(DOSES)] = 8
     """The doses in micromolar, or the number of each compound's own eight doses, from the highest down."""
     wells_per_treatment: int = Setting(1, ge=1, le=6)
     """Wells per plate for each dose of each compound; in the layout `bbbc021` a plate has six rows for them."""

@@ -46,7 +46,10 @@ def read_image(reference: ImageReference) -> UInt16[np.ndarray, "y x"]:
 
 
 def read_channel(path: Path) -> UInt16[np.ndarray, "y x"]:
-    """Return the pixels of a file that holds one grey plane of 8 or 16 bits; DataError as `read_image`."""
+    """Return the pixels of a file that holds one grey plane of 8 or 16 bits.
+
+    Raises DataError where it cannot be decoded, or holds anything else.
+    """
     return read_image(ImageReference((str(path),)))
 
 

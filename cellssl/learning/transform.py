@@ -7,7 +7,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import PlainValidator
+from pydantic import Field, PlainValidator
 
 from cellssl.config.settings import Plugin
 from cellssl.device import to_device
@@ -116,7 +116,8 @@ def number_or_pair(lowest: float = -math.inf, highest: float = math.inf, *, orde
             raise ValueError(f"must be a number or a pair {'[low, high]' if ordered else 'of numbers'}")
         return float(value[0]), float(value[1])
 
-    return PlainValidator(check)
+    number = Annotated[float, Field(ge=lowest, le=highest)]
+    return PlainValidator(check, json_schema_input_type=number | tuple[number, number])
 
 
 Degrees = Annotated[float | tuple[float, float], number_or_pair()]

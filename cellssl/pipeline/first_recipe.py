@@ -15,6 +15,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from cellssl.config import recipe as recipes
+from cellssl.config.paths import shipped_folder
 from cellssl.datasets.base import Field
 from cellssl.datasets.plates.layout import Plane, nucleus_channel
 from cellssl.datasets.plates.recognise import FieldKey, Survey
@@ -102,7 +103,8 @@ def write_first_recipe(survey: Survey, name: str, platemap: Path | None) -> Writ
     treated = sorted({c for c, kind in compounds if c and not is_control(c, kind, controls or ()) and kind != "empty"})
     plan = _Plan(survey, name, platemap, nucleus, is_named, crop_px, size, controls, has_controls, treated)
     recipe = f"{'first-look' if size.sample_fields else 'recipe'}.toml"
-    files = {TABLE: table, recipe: _recipe(plan)}
+    schema = (shipped_folder("recipes") / recipes.SCHEMA).read_text(encoding="utf-8")
+    files = {TABLE: table, recipe: _recipe(plan), recipes.SCHEMA: schema}
     if survey.incomplete:
         files[INCOMPLETE] = _incomplete(survey)
     return Written(files, recipe, size, nucleus, [*remarks, *_unanswered(plan)])
@@ -396,6 +398,7 @@ def _opening(plan: _Plan) -> list[str]:
     else:
         title, whole = f"# {plan.name}: {fields:,} fields. By cellssl init.", ""
     return [
+        recipes.SCHEMA_LINE,
         title,
         "#",
         f"# Cost: {cost}.",

@@ -108,7 +108,9 @@ def _fault(message: str, hint: str) -> PydanticCustomError:
     return PydanticCustomError("fault", "{message}", {"path": (), "message": message, "hint": hint})
 
 
-ChainSettings = Annotated[tuple[Annotated[NormaliserSettings, PluginField(FOLDER)], ...], BeforeValidator(_links)]
+Link = Annotated[NormaliserSettings, PluginField(FOLDER)]
+Written = Literal["none"] | tuple[Literal["none"]] | Link | tuple[Link, ...]
+ChainSettings = Annotated[tuple[Link, ...], BeforeValidator(_links, json_schema_input_type=Written)]
 """The type of a field that holds a chain: a list of names or tables, one of them alone, or "none"."""
 
 

@@ -27,11 +27,18 @@ class Export:
     folder: Path
     formats: tuple[str, ...]
     licence: str | None = None
-    """Identifier of the licence of a model, as hubs spell it; None where nobody has chosen one."""
+    """Identifier of the licence of a model, as hubs spell it; None where none was chosen."""
+    plate: str | None = None
+    """The only plate to write; None for all."""
 
 
 def checked(
-    artifact: Artifact, store: Store, folder: Path, formats: tuple[str, ...], licence: str | None = None
+    artifact: Artifact,
+    store: Store,
+    folder: Path,
+    formats: tuple[str, ...],
+    licence: str | None = None,
+    plate: str | None = None,
 ) -> Export:
     """Return the export that a user asks for.
 
@@ -54,4 +61,7 @@ def checked(
         raise UsageError(
             f"--license {licence!r} is no identifier of a licence", hint="give one such as mit, apache-2.0 or cc-by-4.0"
         )
-    return Export(artifact, store, folder, formats or known[:1], licence)
+    chosen = formats or known[:1]
+    if plate is not None and set(chosen) - {"ome-zarr"}:
+        raise UsageError("only OME-Zarr is written plate by plate", hint="leave --plate out, or set --format ome-zarr")
+    return Export(artifact, store, folder, chosen, licence, plate)

@@ -1,11 +1,13 @@
 """`cellssl init`: a folder of images in, a recipe that the other commands take out."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from jsonschema import Draft7Validator
 from made_up_plates import LAYOUTS, SITES, WELLS, Content, number, write_flat, write_imagexpress, write_tiff
 
 from cellssl.cli import invoke
@@ -121,3 +123,26 @@ def test_a_folder_or_a_file_in_the_wrong_place_says_the_cure(tmp_path: Path, cap
     (tmp_path / "empty").mkdir()
     assert invoke(["init", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 3
     assert not (tmp_path / "out").exists()
+
+
+def test_an_editor_finds_the_schema_beside_the_recipe(tmp_path: Path, capsys: Printed) -> None:
+    write_flat(tmp_path / "plate", NAME, Content())
+    words = ["init", str(tmp_path / "plate"), "--out", str(tmp_path / "out")]
+    assert invoke(words) == 0
+    recipe, schema = printed_path(capsys), tmp_path / "out" / recipes.SCHEMA
+    assert recipe.read_text().startswith(f"#:schema ./{schema.name}\n")
+    assert not list(Draft7Validator(json.loads(schema.read_text())).iter_errors(tomllib.loads(recipe.read_text())))
+
+
+@pytest.mark.parametrize(("text", "code"), [(json.dumps({"title": recipes.SCHEMA_TITLE}), 0), ("{}", 2), ("mine", 2)])
+def test_a_schema_of_another_version_is_replaced_and_a_file_of_the_user_is_not(
+    text: str, code: int, tmp_path: Path
+) -> None:
+    write_flat(tmp_path / "plate", NAME, Content())
+    words = ["init", str(tmp_path / "plate"), "--out", str(tmp_path / "out")]
+    assert invoke(words) == 0
+    schema = tmp_path / "out" / recipes.SCHEMA
+    written = schema.read_text()
+    schema.write_text(text)
+    assert invoke(words) == code
+    assert schema.read_text() == (written if code == 0 else text)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellssl.config import paths as recipes
-from cellssl.config.recipe import from_table, load, overlay
+from cellssl.config.recipe import SCHEMA_LINE, from_table, load, overlay
 from cellssl.errors import UsageError
 
 MINIMAL = '[fetch]\ndataset = "simulated"\n'
@@ -34,7 +34,7 @@ def test_shipped_recipes_are_valid_and_say_what_they_are_for() -> None:
     shipped = sorted(recipes.shipped_folder("recipes").glob("*.toml"))
     for path in shipped:
         assert load(path.stem).name == path.stem
-        assert path.read_text(encoding="utf-8").startswith("# ")
+        assert path.read_text(encoding="utf-8").startswith(f"{SCHEMA_LINE}\n# ")
     assert shipped
 
 

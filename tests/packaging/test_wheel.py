@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import zipfile
 from dataclasses import dataclass
 from email import message_from_bytes
@@ -169,3 +170,11 @@ def test_shipped_recipes_and_manifests_are_found_from_the_wheel(environment: Pat
 def test_the_watch_of_the_repository_sees_a_file_that_is_read(environment: Path) -> None:
     seen = run(environment, "python", "-c", f"open({str(REPOSITORY / 'README.md')!r})")
     assert "the repository is read" in seen.stderr
+
+
+def test_every_extra_for_users_is_on_the_page_on_installing() -> None:
+    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = (REPOSITORY / "docs" / "install.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    assert shown >= declared["optional-dependencies"].keys() - {"docs", "test"}
+    assert f"cellssl-{declared['version']}-py3-none-any.whl" in page

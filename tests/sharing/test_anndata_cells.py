@@ -1,7 +1,11 @@
 """anndata_cells: anndata and pycytominer open cells.h5ad; what stands in it is what the artifacts say."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -9,6 +13,7 @@ import pandas as pd
 import pytest
 from anndata_process import printed
 from chain import Chain, say
+from conftest import REPOSITORY
 
 from cellssl.artifacts import embeddings
 from cellssl.artifacts.anndata_file import as_json
@@ -16,11 +21,11 @@ from cellssl.artifacts.store import Artifact
 from cellssl.reporting.theme import COLOURS, NO_GROUP
 from cellssl.sharing.cluster_colours import cluster_colour
 
-OPEN = """
-import json, sys
-import anndata, numpy as np
-from pycytominer import aggregate, normalize
-cells = anndata.read_h5ad(sys.argv[1])
+PAGE = REPOSITORY / "docs" / "opening-results.md"
+SCANPY, SQUIDPY, PYCYTOMINER, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+AND_PRINT = """
+import json
+import numpy as np
 assert cells.obs_names.is_unique and cells.X.dtype == np.float32
 found = {
     "clusters": dict(zip(cells.obs["Metadata_cell_id"], cells.obs["cluster"].astype(int).tolist())),
@@ -30,11 +35,8 @@ found = {
     "spatial": cells.obsm["spatial"].tolist(),
     "on_map": int(np.isfinite(cells.obsm["X_map"]).all(1).sum()),
     "from": cells.uns["cellssl"]["fingerprint"],
+    "profiles": list(profiles.shape),
 }
-features = list(cells.var_names)
-normal = normalize(sys.argv[1], features=features, samples="Metadata_control", method="mad_robustize")
-profiles = aggregate(normal, ["Metadata_Plate", "Metadata_Well"], features=features)
-found["profiles"] = list(profiles.shape)
 print(json.dumps(found))
 """
 
@@ -49,7 +51,7 @@ def test_anndata_and_pycytominer_read_the_clusters_vectors_and_positions_of_the_
     chain: Chain, tmp_path: Path
 ) -> None:
     clusters, embed = chain.made("cluster"), chain.made("embed")
-    found = json.loads(printed(OPEN, exported(clusters, chain, tmp_path)))
+    found = json.loads(printed(PYCYTOMINER + AND_PRINT, folder=exported(clusters, chain, tmp_path).parent))
     assigned = pd.read_parquet(clusters.file("assignments.parquet"))
     table = pd.read_parquet(embed.file("embeddings.parquet")).set_index("Metadata_cell_id").loc[list(found["clusters"])]
     assert found["clusters"] == dict(zip(assigned["cell_id"], assigned["cluster"], strict=True))
@@ -99,6 +101,18 @@ def test_a_file_of_someone_else_is_not_replaced(chain: Chain, tmp_path: Path) ->
     assert (tmp_path / "cells.h5ad").read_text() == "mine"
 
 
+def test_a_full_disk_is_one_sentence_and_leaves_no_file(chain: Chain, tmp_path: Path) -> None:
+    words = ["export", str(chain.made("embed").path), str(tmp_path), "--store", str(chain.root), "-q"]
+    script = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
+    script += "from cellssl.cli import main; main()"
+    command = [sys.executable, "-c", script, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr  # HDF5 by itself ends with a segmentation fault
+    assert "is larger than files may be here" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_clusters_have_the_colours_of_the_page_and_differ_also_where_those_repeat() -> None:
     assert [cluster_colour(number) for number in range(8)] == list(COLOURS)
     assert cluster_colour(-1) == NO_GROUP
@@ -106,14 +120,17 @@ def test_clusters_have_the_colours_of_the_page_and_differ_also_where_those_repea
 
 
 @pytest.mark.soak  # 40 s
-def test_scanpy_and_squidpy_find_neighbours_in_the_file(chain: Chain, tmp_path: Path) -> None:
-    sc = pytest.importorskip("scanpy", reason="scanpy is not installed: pip install scanpy squidpy")
-    sq = pytest.importorskip("squidpy", reason="squidpy is not installed: pip install squidpy")
-    cells = sc.read_h5ad(exported(chain.made("cluster"), chain, tmp_path))
-    sc.pp.neighbors(cells, use_rep="X_normalised", n_neighbors=10)
-    sc.tl.umap(cells)
-    sq.gr.spatial_neighbors(cells, library_key="library_id", coord_type="generic", delaunay=True)
+def test_scanpy_and_squidpy_draw_and_find_neighbours_as_the_page_shows(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("scanpy", "squidpy"):
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install scanpy squidpy")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.chdir(exported(chain.made("cluster"), chain, tmp_path).parent)
+    read: dict[str, Any] = {}
+    exec(SCANPY + SQUIDPY, read)
+    cells = read["cells"]
     edges, fields = cells.obsp["spatial_connectivities"].tocoo(), cells.obs["library_id"].to_numpy()
     assert (fields[edges.row] == fields[edges.col]).all()
-    sq.gr.nhood_enrichment(cells, cluster_key="cluster", show_progress_bar=False)
     assert np.isfinite(cells.uns["cluster_nhood_enrichment"]["zscore"]).all()
+    assert list(cells.uns["cluster_colors"]) == list(COLOURS[:2])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ValidationInfo, model_validator
+from pydantic import AfterValidator, ValidationInfo, WithJsonSchema, model_validator
 
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.settings import SettingsModel
@@ -57,9 +57,17 @@ class Columns(SettingsModel):
     """Column with the mechanism of action."""
 
 
+ROW_AND_COLUMN = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}
+WELL = {"anyOf": [{"type": "string"}, ROW_AND_COLUMN]}
+"""What `well` may be; it is read by `_well_of_two_columns`."""
+
+
 class ImageColumns(Columns):
     """Which column of a table of images holds what: each setting is the name of a column."""
 
+    well: Annotated[str | None, WithJsonSchema(WELL)] = None
+    """Column with the well, or the columns with its row and its column, such as ["Row", "Column"]; if not given, all
+    rows of one treatment count as one well."""
     row: str | None = None
     """Column with the row of the well, a letter or a number from 1; with `column`, in place of `well`."""
     column: str | None = None

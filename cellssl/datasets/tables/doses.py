@@ -26,7 +26,8 @@ def _with_plain_letters(given: object) -> object:
     return unicodedata.normalize("NFKC", given).replace("μ", "u") if isinstance(given, str) else given
 
 
-UnitSetting = Annotated[Unit, BeforeValidator(_with_plain_letters)]
+Written = Unit | Literal["µM", "μM"]
+UnitSetting = Annotated[Unit, BeforeValidator(_with_plain_letters, json_schema_input_type=Written)]
 """A unit as a recipe gives it; `µM` is uM."""
 MICROMOLAR: dict[str, Decimal] = {
     "pM": Decimal("1e-6"), "nM": Decimal("1e-3"), "uM": Decimal(1), "mM": Decimal("1e3"), "M": Decimal("1e6"),

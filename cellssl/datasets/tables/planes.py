@@ -35,6 +35,7 @@ NO_FILE = "no file is named"
 
 def _choice_of(*words: str) -> BeforeValidator:
     """Return a check that a value is one of these words, or a whole number from 0."""
+    written: Any = Literal[words] | Annotated[int, Setting(ge=0)]
 
     def check(given: object) -> object:
         is_number = isinstance(given, int) and not isinstance(given, bool) and given >= 0
@@ -42,7 +43,7 @@ def _choice_of(*words: str) -> BeforeValidator:
             raise ValueError(f"must be {', '.join(map(repr, words))} or a whole number from 0")
         return given
 
-    return BeforeValidator(check)
+    return BeforeValidator(check, json_schema_input_type=written)
 
 
 ZChoice = Annotated[int | Literal["max", "mean", "focus"] | None, _choice_of("max", "mean", "focus")]
@@ -54,7 +55,10 @@ def _as_columns(given: object) -> object:
     return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
 
 
-PathColumns = Annotated[tuple[str, ...], BeforeValidator(_as_columns), Setting(min_length=1)]
+Several = Annotated[tuple[str, ...], Setting(min_length=1)]
+PathColumns = Annotated[
+    tuple[str, ...], BeforeValidator(_as_columns, json_schema_input_type=str | Several), Setting(min_length=1)
+]
 
 
 class ChannelSource(SettingsModel):
@@ -88,7 +92,10 @@ def _channel_source(given: object) -> Any:
     return source.column if source.channel is None and source.page is None else source
 
 
-Channel = Annotated[Annotated[tuple[str, ...], Setting(min_length=1)] | ChannelSource, BeforeValidator(_channel_source)]
+Channel = Annotated[
+    Several | ChannelSource,
+    BeforeValidator(_channel_source, json_schema_input_type=str | Several | ChannelSource),
+]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field
 
 from cellssl.config import plugins
 from cellssl.config.settings import Plugin, PluginField
@@ -23,6 +23,21 @@ every well, with the counts of segment and shares of an even draw; nucleus_size 
 CLUSTERERS = "cellssl.profiling.clusterers"
 
 
+def _number_or_range(k: Any) -> Any:
+    ends = k if isinstance(k, tuple) and len(k) == 2 else (k, k)
+    if not all(type(end) is int for end in ends) or not 2 <= ends[0] <= ends[1]:
+        raise ValueError("must be a whole number of 2 or more, or a range such as [2, 8]")
+    return k
+
+
+AtLeastTwo = Annotated[int, Field(ge=2)]
+Clusters = Annotated[
+    int | tuple[int, int],
+    BeforeValidator(_number_or_range, json_schema_input_type=AtLeastTwo | tuple[AtLeastTwo, AtLeastTwo]),
+]
+"""A number of clusters, or the lowest and the highest number."""
+
+
 class Settings(StageSettings):
     """Find groups of similar cells, and compare them with what is known about the cells. With `assign_to` nothing is
     fitted: `method`, `k`, `n_init` and `normalise` are then those of the earlier clustering; links that take the
@@ -33,7 +48,7 @@ class Settings(StageSettings):
         default_factory=lambda: plugins.load(CLUSTERERS, "kmeans").Settings()
     )
     """The clustering method: a name, or a table with a name and settings; see `cellssl explain clusterers`."""
-    k: int | tuple[int, int] = 2
+    k: Clusters = 2
     """Number of clusters; or a range such as [2, 8], of which the number with the highest silhouette is used. Methods
     that find the number themselves ignore it."""
     n_init: int = Field(20, ge=1)
@@ -60,14 +75,6 @@ class Settings(StageSettings):
     map: Literal["pca", "tsne", "umap"] = "pca"
     """How the map places cells in two dimensions: first two principal components, t-SNE, or UMAP (needs
     cellssl[umap])."""
-
-    @field_validator("k", mode="before")
-    @classmethod
-    def _number_or_range(cls, k: Any) -> Any:
-        ends = k if isinstance(k, tuple) and len(k) == 2 else (k, k)
-        if not all(type(end) is int for end in ends) or not 2 <= ends[0] <= ends[1]:
-            raise ValueError("must be a whole number of 2 or more, or a range such as [2, 8]")
-        return k
 
     def silent(self) -> frozenset[str]:
         """Return the settings without effect; an earlier clustering counts by its fingerprint, not by its name."""

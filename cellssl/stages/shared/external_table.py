@@ -41,7 +41,7 @@ def _one_or_several(given: Any) -> Any:
     return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
 
 
-Patterns = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_one_or_several, json_schema_input_type=str | tuple[str, ...])]
 """Patterns of the names of columns, such as Cells_*; one alone needs no list."""
 
 
