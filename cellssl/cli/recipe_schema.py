@@ -129,7 +129,8 @@ class _Tables:
         properties = {} if name is None else {"name": {"const": name, "description": meaning}}
         properties |= {key: self._setting(settings[key], fields[key], of_arm) for key in settings}
         required = [key for key, field in fields.items() if field.is_required() and not of_arm]
-        rules = {} if of_arm else dict(model.model_config.get("json_schema_extra") or {})
+        extra = model.model_config.get("json_schema_extra")
+        rules = extra if isinstance(extra, dict) and not of_arm else {}
         return {"description": meaning, **_closed(properties), **({"required": required} if required else {}), **rules}
 
     def _setting(self, setting: Setting, field: Any, of_arm: bool) -> Schema:

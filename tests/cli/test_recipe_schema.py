@@ -178,13 +178,17 @@ def test_no_pattern_has_a_shorthand_that_is_ascii_in_editors_and_unicode_in_pyth
         assert not re.search(r"\\(?!x[0-9a-f]{2}|u[0-9a-f]{4})[A-Za-z0-9]|\(\?[^:]", pattern), pattern
 
 
+def parts(letters: str, size: int) -> list[str]:
+    return [letters[start : start + size] for start in range(0, len(letters), size)]
+
+
 def test_names_have_the_letters_of_all_scripts() -> None:
-    letters = re.findall(r"\w", "".join(map(chr, range(sys.maxunicode + 1))))
+    letters = "".join(re.findall(r"\w", "".join(map(chr, range(sys.maxunicode + 1)))))
     assert len(letters) > 100_000
     of_folders = re.compile(SHIPPED["properties"]["name"]["pattern"])
     of_sweeps = re.compile(SHIPPED["properties"]["sweep"]["propertyNames"]["else"]["pattern"])
-    assert all(of_folders.search(letter + letter) for letter in letters)
-    assert all(of_sweeps.search("a" + letter) for letter in letters)
+    assert all(of_folders.search(some) for some in parts(letters, 100))
+    assert all(of_sweeps.search("a" + some) for some in parts(letters, 29))
     ascii_names = [first + second for first in map(chr, range(128)) for second in ("", *map(chr, range(128)))]
     assert all(bool(NAME.fullmatch(one)) == bool(of_folders.search(one)) for one in ascii_names if one[-1] != "\n")
 
