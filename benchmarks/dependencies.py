@@ -28,6 +28,7 @@ MODULES = {
     "matplotlib": "matplotlib.figure",
     "pillow": "PIL.Image",
     "pyarrow": "pyarrow.parquet",
+    "rich": "rich.progress",
     "scikit-image": "skimage.measure, skimage.segmentation",
     "scikit-learn": "sklearn.cluster",
     "scipy": "scipy.ndimage, scipy.stats",
@@ -114,7 +115,7 @@ def import_s(code: str) -> float:
 
 
 def _processor_s(code: str) -> float:
-    timed = f"import os\n{code}\nprint(sum(os.times()[:2]))"
+    timed = f"import time\n{code}\nprint(time.process_time())"
     return float(subprocess.check_output([sys.executable, "-P", "-c", timed], text=True))
 
 
