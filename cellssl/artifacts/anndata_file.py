@@ -36,17 +36,59 @@ def check_h5py(what: str) -> None:
         raise UsageError(f"{what} needs the library h5py", hint='pip install "cellssl[anndata]"')
 
 
+class _ForHdf5:
+    """A file that HDF5 writes to: it keeps the first error for later, because HDF5 crashes where a write fails."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """Write bytes, unless an earlier write has failed."""
+        left = memoryview(content).cast("B")
+        size = left.nbytes
+        with self._keeping_errors():
+            while self.error is None and left:
+                left = left[self._file.write(left) :]
+        return size
+
+    def truncate(self, size: int | None = None) -> None:
+        """Set the size of the file, unless a write has failed."""
+        with self._keeping_errors():
+            if self.error is None:
+                self._file.truncate(size)
+
+    @contextmanager
+    def _keeping_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.error = error
+
+    def __getattr__(self, name: str) -> Any:
+        """Return how to read, and to go to a place of the file."""
+        return getattr(self._file, name)
+
+    def check(self) -> None:
+        """Raise the error of the first write that has failed."""
+        if self.error is not None:
+            raise self.error
+
+
 @contextmanager
 def h5ad(path: Path, maker: str) -> Iterator[Any]:
     """Open a new h5ad file, for `write_frame`, `write_rows` and `write_mapping`; it is renamed at the end."""
     import h5py
 
-    with atomic_path(path) as written, h5py.File(written, "w") as file:
-        _describe(file, "anndata", "0.1.0")
-        file.attrs[MAKER] = maker
-        for name in PARTS:
-            write_mapping(file, name, {})
-        yield file
+    with atomic_path(path) as written, written.open("w+b", buffering=0) as raw:
+        kept = _ForHdf5(raw)
+        with h5py.File(kept, "w") as file:
+            _describe(file, "anndata", "0.1.0")
+            file.attrs[MAKER] = maker
+            for name in PARTS:
+                write_mapping(file, name, {})
+            yield file
+        kept.check()
 
 
 def maker_of(path: Path) -> str | None:

@@ -21,6 +21,10 @@ BY_RECIPE = "by-recipe"
 FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 KIND = re.compile(r"[a-z][a-z_]{,29}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+ENCODER = "encoder.safetensors"
+"""File of a pretrain artifact with the weights of its encoder."""
+SHARED_ENCODER = "model.safetensors"
+"""The same file, byte for byte, in a folder that `cellssl export` has made to be shared."""
 FORMAT = 1
 """Version of the file layout of artifacts; a higher one is refused."""
 
@@ -127,6 +131,11 @@ TYPES: Mapping[str, type] = {
     "outside": dict, "files": dict, "extras": list, "metrics": dict, "run": dict, "sha256": str,
 }  # fmt: skip
 """The parts of a card in JSON, and their types."""
+
+
+def is_shared_model(card: Card) -> bool:
+    """Return whether a card is that of a shared model: the encoder alone, in a folder that may lie anywhere."""
+    return card.kind == "pretrain" and SHARED_ENCODER in card.files and ENCODER not in card.files
 
 
 def is_identity(kind: object, print_: object) -> bool:

@@ -43,7 +43,18 @@ def no_artifact(path: Path, kinds: Sequence[str]) -> UsageError:
             f"{path} is a file, and not the card of an artifact",
             hint=f"give {path.parent}" if whole else what_to_give(kinds),
         )
+    if (path / "config.json").is_file() and "pretrain" in kinds:
+        return of_another_program(str(path))
     return UsageError(f"{path} is no artifact: it holds no {NAME}", hint=what_to_give(kinds))
+
+
+def of_another_program(where: str) -> UsageError:
+    """Return what is wrong with a model that no `cellssl export` has made."""
+    return UsageError(
+        f"{where} is a model of another program: it holds no {NAME}",
+        hint="cellssl export MODEL DIR makes what can be named here; of a network of torchvision or timm, give the "
+        "file with its weights, and set pretrain.encoder to that network",
+    )
 
 
 def is_like_a_card(file: Path) -> bool:

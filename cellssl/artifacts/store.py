@@ -18,6 +18,7 @@ from cellssl.artifacts.card import BY_RECIPE, FINGERPRINT, Card, FileEntry, is_i
 from cellssl.artifacts.hash_cache import FOLDER as HASHES
 from cellssl.artifacts.hash_cache import HashCache
 from cellssl.artifacts.hashing import Hashed, identity_of, sha256_of
+from cellssl.artifacts.hub_names import folder_to_read, is_hub_name
 from cellssl.artifacts.locks import Lock, LockHolder, hold_lock, this_process
 from cellssl.artifacts.looks import card_in, lost_in
 from cellssl.artifacts.naming import is_like_a_card, kind_and_fingerprint, no_artifact, what_to_give
@@ -77,6 +78,8 @@ class Artifact:
         return [path for path, sha256 in paths.items() if self.hashes.known(path) != sha256]
 
     def _cure(self) -> str:
+        if cards.is_shared_model(self.card):
+            return f"remove {self.path}, and get that model again from where it came"
         return f"{command_again(self.path, self.card)} makes it again"
 
     def plain_fault(self, name: str) -> str:
@@ -254,10 +257,12 @@ class Store:
         return self.root / kind / f"{fingerprint}.partial"
 
     def resolve(self, reference: str | Path, kinds: tuple[str, ...]) -> Artifact:
-        """Return the artifact that a user names: by folder, card file, fingerprint or KIND/FINGERPRINT.
+        """Return the artifact that a user names: folder, card file, fingerprint, KIND/FINGERPRINT or hf://OWNER/NAME.
 
-        Raises UsageError where there is none, or it is an artifact of another kind.
+        Raises UsageError where there is none, or it is an artifact of another kind; a model of a hub must be here.
         """
+        if is_hub_name(reference):
+            reference = folder_to_read(str(reference), (self.root, *self.upstreams))
         text, path = str(reference), Path(reference)
         if not os.path.lexists(path):
             found = self._by_name(text, kinds)
@@ -297,7 +302,12 @@ class Store:
         return found or self.get(card.kind, card.fingerprint)
 
     def with_store_of(self, artifact: Artifact) -> Store:
-        """Return this store, extended so that it reads the store in which `artifact` lies, too."""
+        """Return this store, extended so that it reads the store in which `artifact` lies, too.
+
+        A shared model lies in no store.
+        """
+        if artifact.path.parts[-2:] != (artifact.card.kind, artifact.fingerprint):
+            return self
         root = artifact.path.parent.parent
         known = {self.root, *self.upstreams}
         return self if root in known else Store(self.root, (*self.upstreams, root), self.hashes)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Recipe = Annotated[
     str | None, typer.Argument(help="Path of a recipe, or the name of a shipped one.", metavar="[RECIPE]")
 ]
-Download = Annotated[bool, typer.Option("--download", help="Download the published weights that the recipe needs.")]
+Download = Annotated[bool, typer.Option("--download", help="Download the weights and models that the recipe names.")]
 
 
 @o.flags("store", "overrides", "device", "no_wait", "json", "quiet")
@@ -67,12 +67,12 @@ def _images(runner: Runner) -> list[Finding]:
 
 
 def download_weights(runner: Runner) -> None:
-    """Download every published file that is not there yet."""
+    """Download every published file that is not there yet, and the newest version of every model of a hub."""
     from cellssl.pipeline.doctor import downloads
 
     session = runner.session
     for download in downloads(session.recipe, session.store):
-        if not download.is_cached(session.store):
+        if download.is_model or not download.is_cached(session.store):
             with runner.console.working_on("doctor"):
                 runner.run(download.fetch(runner.context()))
             runner.console.say(f"doctor: {download.what} are there now")

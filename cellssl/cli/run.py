@@ -41,6 +41,7 @@ def run_recipe(recipe: str, common: o.Common, to: str | None = None, *, jobs: in
     if common.dry_run:
         runner.run(check_planned(runner.session, runner.context(), arms))
     else:
+        runner.download_models(to or "report")
         check_before_work(runner, arms)
     planned = runner.session.plan(to)
     wanted = wanted_of(runner.session, planned)

@@ -187,8 +187,18 @@ class Runner:
         pointer.leave(self.session.store, artifact)
         return artifact
 
+    def download_models(self, to: str) -> None:
+        """Download the models of hubs that the selected arms name up to a stage: they are planned with."""
+        from cellssl.pipeline.doctor import models_to_download
+
+        for download in models_to_download(self.session, to):
+            with self.console.working_on("download"):
+                self.run(download.fetch(self.context()))
+
     def assist(self, stage: str) -> None:
         """Work as one of several processes on a stage; while it runs, only the main process handles signals."""
+        if not self.common.dry_run:
+            self.download_models(stage)
         planned = self.session.with_inputs(stage).plan_stage(stage)[-1]
         if self.common.dry_run or not wait_for_main(planned.fingerprint):
             return

@@ -35,6 +35,7 @@ def run_stage(stage: str, recipe: str, common: o.Common) -> None:
         rows = runner.stage_rows(stage)
         runner.show_plan(rows, only_last=True, warnings=[remark.in_words() for remark in remarks])
         return
+    runner.download_models(stage)
     if stage == "fetch":
         from cellssl.cli.check import check_before_work
 

@@ -28,6 +28,9 @@ class Download:
     what: str
     is_cached: Callable[[Store], bool]
     fetch: Callable[[RunContext], Generator[Event, None, object]]
+    is_model: bool = False
+    """Whether it is a model with a card: no stage that needs it can be planned before it is there, and `doctor
+    --download` takes its newest version."""
 
 
 def file_download(what: str, url: str, place: str | None = None) -> Download:

@@ -7,11 +7,13 @@ and workflow engines name it so. No report shows it as an arm.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cellssl.artifacts.card import FINGERPRINT
+from cellssl.artifacts.hub_names import NotDownloadedError, is_hub_name
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.recipe import Recipe, overlay
@@ -19,7 +21,7 @@ from cellssl.errors import UsageError
 from cellssl.pipeline.effective import effective_settings
 from cellssl.stages.embed.block_settings import MEASUREMENTS, UNTRAINED, WORDS, BlockSettings
 from cellssl.stages.embed.neighbours import NEEDED
-from cellssl.stages.pretrain.initial_weights import SUFFIXES
+from cellssl.stages.pretrain.initial_weights import names_weights_file
 from cellssl.stages.shared.card_shapes import embed_blocks
 
 SEPARATOR = "@"
@@ -112,7 +114,9 @@ def check_blocks(recipe: Recipe, arm: str, store: Store) -> None:
     """Raise UsageError for a block that cannot be made: an unknown word, a missing file, library or artifact."""
     planned = with_block_arms(recipe, arm)
     for source in sources(planned, arm):
-        earlier = resolve(source, store)
+        earlier = None
+        with suppress(NotDownloadedError):  # the plan says so
+            earlier = resolve(source, store)
         if earlier is not None and earlier.card.kind == "embed":
             continue
         check_measurable(planned, source.arm)
@@ -130,7 +134,7 @@ def _source(recipe: Recipe, arm: str, block: BlockSettings) -> BlockSource:
         _check_other(recipe, arm, other)
         return BlockSource(block, own if block.options() else other, other)
     word = block.source()
-    if word in WORDS or word.endswith(SUFFIXES):
+    if word in WORDS or names_weights_file(word):
         found = BlockSource(block, own, arm)
         if block.of in arms and not _mean_the_same(recipe, found, word):
             raise UsageError(
@@ -138,7 +142,7 @@ def _source(recipe: Recipe, arm: str, block: BlockSettings) -> BlockSource:
                 hint=f'write {{ name = "{word}", model = "{word}" }} or {{ name = "{word}", arm = "{word}" }}',
             )
         return found
-    if not FINGERPRINT.fullmatch(word) and not Path(word).exists():
+    if not FINGERPRINT.fullmatch(word) and not is_hub_name(word) and not Path(word).exists():
         known = (*WORDS, *arms) if block.model is None else WORDS
         raise UsageError(
             f"{recipe.source}, [embed] of arm {arm!r}: the block {word!r} is no model, no arm of the recipe and no "
@@ -222,7 +226,7 @@ def _defaults(embed: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     left_out: tuple[str, ...] = ()
     if model in MEASUREMENTS:
         left_out = OF_NETWORKS
-    elif model in UNTRAINED or model.endswith(SUFFIXES):
+    elif model in UNTRAINED or names_weights_file(model):
         left_out = ("network", "step", "branch", *(["layer"] if embed.get("layer") == "projector" else []))
     elif given.get("layer", "projector") != "projector":
         left_out = ("branch",)

@@ -6,11 +6,14 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from cellssl.artifacts.card import is_shared_model
+from cellssl.artifacts.hub_names import NotDownloadedError
+from cellssl.artifacts.shared_models import model_to_use
 from cellssl.artifacts.store import Store
 from cellssl.config.recipe import CHAIN, Recipe
 from cellssl.durations import about
@@ -103,7 +106,7 @@ def recipe(session: Session, of_images: Sequence[Finding]) -> Iterator[Finding]:
     of images that are the user's.
     """
     checked, results = session.recipe, session.store
-    stages = list(_stages(checked, results))
+    stages = list(_stages(checked, results, checked.arm_names()))
     faults = [fault for planner, stage in stages if (fault := _fault(planner, stage))]
     faults = [*(faults or _faults_of_plan(session)), *(of_images or _absent_images(stages))]
     weights = [_found(download, results, checked) for download in downloads(checked, results)]
@@ -149,14 +152,16 @@ def _faults_of_plan(session: Session) -> list[Finding]:
     """Return why the recipe cannot be planned; nothing where it can."""
     try:
         session.plan()
+    except NotDownloadedError:
+        return []  # it is among the downloads
     except CellsslError as error:
         return [Finding("recipe", error.message, error.hint, missing=True)]
     return []
 
 
-def _stages(checked: Recipe, results: Store) -> Iterator[tuple[Planner, str]]:
+def _stages(checked: Recipe, results: Store, arms: Iterable[str]) -> Iterator[tuple[Planner, str]]:
     """Yield the planner of every arm with each stage that it needs, upstream first."""
-    for arm in checked.arm_names():
+    for arm in arms:
         yield from _stages_of_blocks(checked, arm, results)
         planner = Planner(checked, arm, checked.seeds[0], results)
         used: dict[str, None] = {}
@@ -196,7 +201,10 @@ def _fault(planner: Planner, stage: str) -> Finding | None:
         settings.check()
         settings.external_files()
         for reference, kinds in settings.artifact_references().values():
-            planner.store.resolve(reference, kinds)
+            with suppress(NotDownloadedError):  # it is among the downloads
+                found = planner.store.resolve(reference, kinds)
+                if is_shared_model(found.card):
+                    model_to_use(found, planner.store)
         if stage == "segment":
             planner.earlier_models.check_settings()
     except CellsslError as error:
@@ -204,10 +212,25 @@ def _fault(planner: Planner, stage: str) -> Finding | None:
     return None
 
 
-def downloads(checked: Recipe, results: Store) -> list[Download]:
-    """Return the published weights that any arm needs, once each; stages with a fault are left to `recipe`."""
+def models_to_download(session: Session, to: str) -> list[Download]:
+    """Return the models of hubs that the selected arms name up to a stage and no store has: they are planned with."""
+    last = CHAIN.index(to)
+    needed = [stage for stage in ("pretrain", "embed") if CHAIN.index(stage) <= last]
+    found = downloads(session.recipe, session.store, session.arms(), needed) if needed else []
+    return [download for download in found if download.is_model and not download.is_cached(session.store)]
+
+
+def downloads(
+    checked: Recipe, results: Store, arms: Iterable[str] | None = None, of_stages: Collection[str] = CHAIN
+) -> list[Download]:
+    """Return the published weights and the models of hubs that these arms need, once each; by default of all arms.
+
+    Stages with a fault are left to `recipe`.
+    """
     found: dict[str, Download] = {}
-    for planner, stage in _stages(checked, results):
+    for planner, stage in _stages(checked, results, checked.arm_names() if arms is None else arms):
+        if stage not in of_stages:
+            continue
         with suppress(CellsslError):
             for download in planner.settings(stage).downloads():
                 found.setdefault(download.what, download)

@@ -14,6 +14,7 @@ from cellssl.artifacts.store import Artifact, Store
 from cellssl.errors import UsageError
 from cellssl.pipeline.planned import Planned
 from cellssl.stages.cluster.earlier import check_same_model
+from cellssl.stages.embed.models import check_is_there
 from cellssl.stages.pretrain.initial_weights import check_same_channels
 from cellssl.stages.shared import preparation
 from cellssl.stages.shared.preparation import Preparation, check_same
@@ -37,10 +38,12 @@ class EarlierModels:
         match planned.stage:
             case "segment":
                 self.check_settings()
-            case "embed" if "segment" in self._planned and (model := self._model(planned)):
-                self._check(model, self._preparation())
+            case "embed" if model := self._model(planned):
+                check_is_there(model, planned.settings)
+                if "segment" in self._planned:
+                    self._check(model, self._preparation())
             case "pretrain" if "segment" in self._planned and "init_from" in planned.inputs:
-                earlier = self._store.get("pretrain", planned.inputs["init_from"])
+                earlier = planned.given["init_from"]
                 check_same_channels(earlier, self._preparation().get("channels"))
             case "cluster" if "assign_to" in planned.inputs:
                 earlier = self._store.get("cluster", planned.inputs["assign_to"])
@@ -79,9 +82,7 @@ class EarlierModels:
 
     def _model(self, embed: Planned) -> Artifact | None:
         """Return the earlier model of a planned embed: the one that a command line names, or the one in its section."""
-        if "pretrain" in embed.given:
-            return embed.given["pretrain"]
-        return self._store.get("pretrain", embed.inputs["model"]) if "model" in embed.inputs else None
+        return embed.earlier_model() if {"pretrain", "model"} & embed.given.keys() else None
 
     def _named_model(self, stage: str) -> Artifact | None:
         """Return the earlier model in the section of a stage; None where these stores lack it; the stage says so."""

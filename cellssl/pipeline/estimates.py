@@ -359,7 +359,7 @@ class _Estimator:
             return self._cost(planned.upstream["pretrain"].settings, size.channels, self._crop_px(planned))
         from cellssl.stages.pretrain.card_settings import pretrain_settings
 
-        model = planned.given.get("pretrain") or self.store.get("pretrain", planned.inputs["model"])
+        model = planned.earlier_model()
         channels, crop_px, input_px = trained_on(model)
         settings = pretrain_settings(model, "encoder").model_copy(update={"epochs": 0.0, "input_px": input_px})
         return self._cost(settings, channels, crop_px)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cellssl.artifacts.card import kind_of_input
+from cellssl.artifacts.card import is_shared_model, kind_of_input
+from cellssl.artifacts.shared_models import check_no_shared_one, find_model, keep
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.engine.build import Build, Job, RunContext, find_or_make
 from cellssl.engine.cards import DEFAULTS_CHANGED, FORCE, find_planned
@@ -21,6 +22,11 @@ def make(planned: Planned, context: RunContext) -> Build:
     """
     inputs = {name: _upstream(planned, name, context.store) for name in planned.inputs}
     planned.check_inputs(inputs)
+    if planned.stage == "pretrain":
+        check_no_shared_one(planned.fingerprint, context.store)
+    for name, artifact in inputs.items():
+        if is_shared_model(artifact.card):
+            inputs[name] = keep(artifact, context.store, wait=context.wait, waiting=context.waiting)
     work = stage_module(planned.stage).run
     return (yield from find_or_make(planned.card, planned.settings, inputs, context, planned.seed, work))
 
@@ -93,7 +99,7 @@ def _upstream(planned: Planned, name: str, store: Store) -> Artifact:
     if name in planned.upstream:
         found = find_planned(store, planned.upstream[name].card, planned.upstream[name].settings)
     else:
-        found = store.find(kind, fingerprint)
+        found = find_model(store, fingerprint) if kind == "pretrain" else store.find(kind, fingerprint)
     if found is None:
         source = planned.upstream.get(name, planned)
         flags = f" --arm {source.arm}" + (f" --seed {source.asked_seed}" if source.asked_seed is not None else "")

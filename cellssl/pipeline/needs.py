@@ -142,7 +142,7 @@ def _network(planned: Planned, store: Store, size: Workload) -> NetworkSize:
     else:
         from cellssl.stages.pretrain.card_settings import pretrain_settings
 
-        model = planned.given.get("pretrain") or store.get("pretrain", planned.inputs["model"])
+        model = planned.earlier_model()
         channels, _, side_px = trained_on(model)
         encoder = pretrain_settings(model, "encoder").encoder
     encoder.check_side(side_px)

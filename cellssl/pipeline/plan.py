@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cellssl.artifacts.card import Card
+from cellssl.artifacts.card import Card, is_shared_model
+from cellssl.artifacts.shared_models import model_to_use
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.config.recipe import Recipe
 from cellssl.engine.cards import card_for
@@ -94,7 +95,8 @@ class Planner:
         upstream = {name: self.plan(name) for name in wanted if name not in given}
         inputs = {name: (given[name] if name in given else upstream[name]).fingerprint for name in wanted}
         for name, (reference, kinds) in settings.artifact_references().items():
-            inputs[name] = self._resolve(reference, kinds).fingerprint
+            given[name] = self._resolve(reference, kinds)
+            inputs[name] = given[name].fingerprint
         models: dict[str, str] = {}
         if stage == "embed":
             if "fetch" in self.stages:
@@ -159,8 +161,13 @@ class Planner:
         return self._cards[key]
 
     def _resolve(self, reference: str | Path, kinds: tuple[str, ...]) -> Artifact:
-        """Return an artifact that a user names; what it depends on must be in the stores that are read."""
+        """Return an artifact that a user names; what it depends on must be in the stores that are read.
+
+        A shared model depends on nothing.
+        """
         artifact = self.store.resolve(reference, kinds)
+        if is_shared_model(artifact.card):
+            return model_to_use(artifact, self.store)
         if self.store.find(artifact.card.kind, artifact.fingerprint) is None:
             name = Path(artifact.card.kind, artifact.fingerprint)
             if artifact.path.parts[-2:] != name.parts:

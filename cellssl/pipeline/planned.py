@@ -51,6 +51,10 @@ class Planned:
         """The name of the result's folder."""
         return self.card.fingerprint
 
+    def earlier_model(self) -> Artifact:
+        """Return the finished model that a stage embeds with: of a command line, or the one that its section names."""
+        return self.given["pretrain"] if "pretrain" in self.given else self.given["model"]
+
     def for_another_process(self) -> Planned:
         """Return the plan without what belongs to this process: its checks, and what it knows of the files' bytes."""
         return replace(

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cellssl.artifacts.card import Card
+from cellssl.artifacts.card import Card, is_shared_model
+from cellssl.artifacts.shared_models import model_to_use
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.recipe import CHAIN, Recipe
@@ -63,6 +64,8 @@ class Session:
         store = self.store
         for reference in self.selection.inputs:
             artifact = store.resolve(reference, CHAIN)
+            if is_shared_model(artifact.card):
+                artifact = model_to_use(artifact, store)
             self._check_input(stage, reference, artifact, given)
             given[artifact.card.kind] = artifact
             store = store.with_store_of(artifact)

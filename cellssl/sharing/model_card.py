@@ -28,12 +28,12 @@ from cellssl.stages.shared.card_shapes import (
 from cellssl.stages.shared.learned_labels import WithLearnedLabels
 
 NO_LICENCE = "unknown"
-"""The hub's word where nobody has said under which licence a model may be used."""
+"""The hub's word where no licence of a model was chosen."""
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#&])")
 HUB_METRICS = {"ami": "adjusted_mutual_info", "knn": "balanced_accuracy", "linear": "balanced_accuracy"}
 """Score -> its type in the results of a model on a hub."""
 FEW_PLATES = 3
-"""With fewer plates, what belongs to a plate can hardly be told from what belongs to a treatment."""
+"""With fewer plates, what belongs to a plate can hardly be separated from what belongs to a treatment."""
 LONGEST_LIST = 20
 """How many names of plates or treatments are listed; the others are counted."""
 
@@ -157,7 +157,7 @@ def _what_it_is(model: Artifact, features: int) -> Iterator[str]:
 def _use(job: Export, *, with_onnx: bool) -> Iterator[str]:
     yield "## How to use it"
     yield "With torch and safetensors alone, in this folder:"
-    yield _fenced(
+    yield fenced(
         "from load_model import embed\n\nvectors = embed(crops, low, high)  # (n, channels, y, x), raw grey values",
         "python",
     )
@@ -168,9 +168,9 @@ def _use(job: Export, *, with_onnx: bool) -> Iterator[str]:
     )
     if with_onnx:
         yield "Without torch, with numpy and onnxruntime:"
-        yield _fenced("from load_onnx import embed\n\nvectors = embed(crops, low, high)", "python")
+        yield fenced("from load_onnx import embed\n\nvectors = embed(crops, low, high)", "python")
     yield "In a recipe of cellssl, for your own plates:"
-    yield _fenced('[embed]\nmodel = "FOLDER"', "toml")
+    yield fenced('[embed]\nmodel = "FOLDER"', "toml")
 
 
 def _input(model: Artifact, store: Store) -> Iterator[str]:
@@ -263,7 +263,7 @@ def _training(model: Artifact) -> Iterator[str]:
     if references:
         yield "\n".join(f"{number}. {plain(one)}" for number, one in enumerate(references, 1))
     yield "The settings in full:"
-    yield _fenced(as_recipe(without_folders(model.card.section)), "toml")
+    yield fenced(as_recipe(without_folders(model.card.section)), "toml")
 
 
 def as_recipe(section: Mapping[str, Any]) -> str:
@@ -299,7 +299,7 @@ def _scores(table: Table | None) -> Iterator[str]:
     if table is None:
         yield (
             "None: the store that it was exported from has no clusters and no evaluation of its vectors. Without a "
-            "comparison with simple baselines nobody knows what it is good for."
+            "comparison with simple baselines it is not known what it is good for."
         )
         return
     names = [name for name in METRICS if any(name in row.scores for row in table.rows)]
@@ -339,7 +339,7 @@ def _licence(job: Export) -> Iterator[str]:
         yield f"`{job.licence}`, chosen by who exported it."
     else:
         yield (
-            "Nobody has chosen one yet, so nobody else may use it. Before you publish this folder, choose one: write "
+            "None was chosen yet, so no one else may use it. Before you publish this folder, choose one: write "
             "its identifier after `license:` at the top of this file, or export it again with `--license`."
         )
     if first is None:
@@ -367,7 +367,7 @@ def _code(text: str) -> str:
     return text.replace("`", "'")
 
 
-def _fenced(text: str, language: str) -> str:
+def fenced(text: str, language: str) -> str:
     """Return a block of code whose fence is longer than any row of backticks in it."""
     longest = max((len(ticks) for ticks in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

@@ -171,8 +171,10 @@ def _earlier_export(folder: Path) -> Card | None:
         if card.kind != "pretrain" or WEIGHTS not in card.files:
             raise UsageError(f"{folder} holds an artifact of {card.kind}, not an exported model", hint=cure)
         return card
-    begun = any(name in NAMES - {MODEL_CARD} or _is_unfinished(name) for name in there)  # killed before it was complete
-    ours = {*OF_HUBS, *(NAMES if begun else ())}
+    is_started = any(
+        name in NAMES - {MODEL_CARD} or _is_unfinished(name) for name in there
+    )  # killed before it was complete
+    ours = {*OF_HUBS, *(NAMES if is_started else ())}
     strangers = [name for name in there if name not in ours and not _is_unfinished(name)]
     if strangers:
         raise UsageError(f"{folder} holds other files; first: {strangers[0]}", hint=cure)

@@ -39,7 +39,7 @@ def onnx_bytes(network: nn.Module, model: Artifact) -> bytes:
     import onnx
 
     found = pretrain_metrics(model)
-    proto = _converted(network, len(found.channels), found.input_px)
+    proto = converted(network, len(found.channels), found.input_px)
     _forget_where_it_was_made(proto)
     facts = {
         "fingerprint": model.fingerprint,
@@ -56,7 +56,8 @@ def onnx_bytes(network: nn.Module, model: Artifact) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def _converted(network: nn.Module, channels: int, side_px: int) -> onnx.ModelProto:
+def converted(network: nn.Module, channels: int, side_px: int) -> onnx.ModelProto:
+    """Return the network in ONNX, as torch writes it; UsageError where ONNX lacks an operation of it."""
     import torch
     from torch.onnx import OnnxExporterError
 

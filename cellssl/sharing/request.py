@@ -27,7 +27,7 @@ class Export:
     folder: Path
     formats: tuple[str, ...]
     licence: str | None = None
-    """Identifier of the licence of a model, as hubs spell it; None where nobody has chosen one."""
+    """Identifier of the licence of a model, as hubs spell it; None where none was chosen."""
     plate: str | None = None
     """The only plate to write; None for all."""
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,18 @@ def test_a_file_of_someone_else_is_not_replaced(chain: Chain, tmp_path: Path) ->
     assert said.code == 2
     assert "was not written by cellssl export" in said.err
     assert (tmp_path / "cells.h5ad").read_text() == "mine"
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_file(chain: Chain, tmp_path: Path) -> None:
+    words = ["export", str(chain.made("embed").path), str(tmp_path), "--store", str(chain.root), "-q"]
+    script = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
+    script += "from cellssl.cli import main; main()"
+    command = [sys.executable, "-c", script, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr  # HDF5 by itself ends with a segmentation fault
+    assert "is larger than files may be here" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_clusters_have_the_colours_of_the_page_and_differ_also_where_those_repeat() -> None:

@@ -33,19 +33,26 @@ from cellssl.files import check_space
 
 
 def download(
-    url: str, target: Path, policy: RetryPolicy, *, verified_by_caller: bool = False, past_caches: bool = False
+    url: str,
+    target: Path,
+    policy: RetryPolicy,
+    *,
+    verified_by_caller: bool = False,
+    past_caches: bool = False,
+    token: str | None = None,
 ) -> Generator[Event, None, None]:
     """Download the file at `url` to `target`, which appears when it is whole; until then it grows as `target.part`.
 
     `verified_by_caller` says that the caller checks the content. Without it, a part is not continued where the server
     sends neither an ETag nor a date, and a body is not accepted whose end is not marked. `past_caches` asks caches on
-    the way for the server's own bytes, after other bytes turned out to be wrong.
+    the way for the server's own bytes, after other bytes turned out to be wrong. `token` goes to the server of
+    `url`, and not to another one that it redirects to.
 
     Raises NetworkError where the server cannot be reached, refuses, breaks off again and again, or sends a web page.
     """
     part = target.with_name(f"{target.name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
-    client, faults = HttpClient(policy, past_caches=past_caches), 0
+    client, faults = HttpClient(policy, past_caches=past_caches, token=token), 0
     while not _is_whole(part, url):
         before = _size(part)
         try:

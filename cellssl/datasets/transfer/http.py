@@ -93,11 +93,12 @@ RETRYABLE_ERRORS = (HTTPError, InterruptedTransferError)
 class HttpClient:
     """Sends requests to servers; every thread has its own connections.
 
-    With `past_caches`, the caches on the way are asked to fetch the file from the server again.
+    With `past_caches`, the caches on the way are asked to fetch the file from the server again. A `token` is sent to
+    the server that is asked, and to no other one that it redirects to.
     """
 
-    def __init__(self, policy: RetryPolicy, *, past_caches: bool = False) -> None:
-        self.policy, self._past_caches = policy, past_caches
+    def __init__(self, policy: RetryPolicy, *, past_caches: bool = False, token: str | None = None) -> None:
+        self.policy, self._past_caches, self._token = policy, past_caches, token
         self._thread = _ThreadState()
         self._last_activity_s = time.monotonic()
 
@@ -109,7 +110,8 @@ class HttpClient:
         self.note_activity()  # time before this, such as for checking local files, is not the server's silence
         try:
             timeout = self.policy.timeout_s
-            return self._session().get(url, headers=headers, stream=True, timeout=(timeout, timeout))
+            auth = None if self._token is None else _Bearer(self._token)
+            return self._session().get(url, headers=headers, stream=True, timeout=(timeout, timeout), auth=auth)
         except _RetryAfterTooLongError as error:
             raise RefusedError(
                 f"{url}: the server is busy, and asks to wait for {error.seconds:,.0f} s",
@@ -166,6 +168,18 @@ class HttpClient:
             if self._past_caches:
                 self._thread.session.headers.update(PAST_CACHES)
         return self._thread.session
+
+
+class _Bearer(requests.auth.AuthBase):
+    """Sends a token, whatever a .netrc file says; requests leaves the header out where another server is asked."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add the header to a request."""
+        r.headers["Authorization"] = f"Bearer {self._token}"
+        return r
 
 
 class _ThreadState(threading.local):

@@ -11,10 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationInfo, model_validator
 
 from cellssl.artifacts.card import NAME as CARD
+from cellssl.artifacts.hub_names import hub_name, is_hub_name
 from cellssl.config.paths import NAME, InputPath
 from cellssl.config.settings import CHANGES, SettingsModel
 from cellssl.learning.view import ViewSettings
-from cellssl.stages.pretrain.initial_weights import SUFFIXES
+from cellssl.stages.pretrain.initial_weights import names_weights_file
 
 MEASUREMENTS = ("intensities", "features", "cellprofiler", "neighbours")
 """Models without a network: measurements of pixels, or of where the nuclei lie."""
@@ -33,8 +34,10 @@ NOT_A_BLOCK = ("Metadata_", "Nuclei_", "Cells_", "Cytoplasm_")
 
 
 def file_or_word(given: Any, info: ValidationInfo) -> Any:
-    """Return a weights file as an absolute path, and anything else as it is."""
-    if not isinstance(given, str) or not given.endswith(SUFFIXES):
+    """Return a weights file as an absolute path, and anything else as it is; ValueError for no name on a hub."""
+    if is_hub_name(given):
+        return str(hub_name(given))
+    if not isinstance(given, str) or not names_weights_file(given):
         return given
     return str(TypeAdapter(InputPath).validate_python(given, context=info.context))
 
@@ -95,7 +98,7 @@ class BlockSettings(SettingsModel):
     def _check_network(self) -> BlockSettings:
         own = [name for name in ("encoder", "input_px") if getattr(self, name) is not None]
         source = self.source()
-        if own and (self.arm is not None or not (source in UNTRAINED or source.endswith(SUFFIXES))):
+        if own and (self.arm is not None or not (source in UNTRAINED or names_weights_file(source))):
             raise ValueError(
                 f"{own[0]} goes with model = {', '.join(map(repr, UNTRAINED))} or a file of weights; to train another "
                 "network, or to embed with one, make an arm with that pretrain.encoder, and name the arm here"
@@ -113,8 +116,10 @@ class BlockSettings(SettingsModel):
         if self.name is not None:
             return self.name
         source = self.source()
+        if is_hub_name(source):
+            return hub_name(source).name
         path = Path(source)
-        if source.endswith(SUFFIXES) or (path.suffix == ".json" and path.name != CARD):
+        if names_weights_file(source) or (path.suffix == ".json" and path.name != CARD):
             return path.stem
         return path.parent.name if path.name == CARD else path.name
 

@@ -14,6 +14,7 @@ import numpy as np
 from cellssl.artifacts import embeddings
 from cellssl.artifacts.contents import input_of
 from cellssl.artifacts.crops import in_blocks
+from cellssl.artifacts.shared_models import find_model
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_split
 from cellssl.engine.build import Job
@@ -161,7 +162,7 @@ def _check_not_trained_on(where: str, here: pd.DataFrame, training: pd.Series[st
 def _trained_on(source: Artifact, store: Store) -> Artifact | None:
     """Return the split that the network of a block was trained on; None where it is of other cells, or not known."""
     trained = source.card.inputs.get("model") or source.card.inputs.get("pretrain")
-    model = store.find("pretrain", trained) if trained else None
+    model = find_model(store, trained) if trained else None
     split = store.find("split", model.card.inputs["split"]) if model and "split" in model.card.inputs else None
     kind = embed_section(source).cells
     cells = store.find(kind, input_of(source, kind))
@@ -181,7 +182,7 @@ def _images_of(cells: Artifact | None, store: Store) -> str | None:
 def _is_learned(job: Job, source: Artifact) -> bool:
     """Return whether a network was trained for a block; where its card is not there, the model of the block decides."""
     trained = source.card.inputs.get("model") or source.card.inputs.get("pretrain")
-    model = job.context.store.with_store_of(source).find("pretrain", trained) if trained else None
+    model = find_model(job.context.store.with_store_of(source), trained) if trained else None
     if model is None:
         return trained is not None and embed_section(source).model not in BASELINES
     return pretrain_section(model).epochs > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cellssl.artifacts.card import SHARED_ENCODER, is_shared_model
 from cellssl.artifacts.contents import not_as_written
 from cellssl.artifacts.store import Artifact
 from cellssl.config.plugins import did_you_mean
@@ -23,6 +24,25 @@ if TYPE_CHECKING:
 Network = TypeVar("Network", bound="nn.Module")
 BUILT_FROM = ("encoder", "branches", "epochs")
 """Settings of a training from which its networks are built again."""
+
+
+def check_is_there(model: Artifact, settings: Settings) -> None:
+    """Raise UsageError where a shared model is asked for what its folder does not hold: it has the encoder alone."""
+    if not is_shared_model(model.card):
+        return
+    metrics = pretrain_metrics(model)
+    lowest = metrics.lowest_validation
+    missing = {
+        "network": settings.network == "momentum" and "has no momentum encoder",
+        "layer": settings.layer == "projector" and "has no projectors",
+        "step": settings.step == "last" and lowest and lowest.step != metrics.steps and "has not the last weights",
+    }
+    for setting, words in missing.items():
+        if words:
+            raise UsageError(
+                f"the shared model {model.path} {words}: it holds the encoder alone",
+                hint=f"leave embed.{setting} out, or ask for the whole pretrain artifact {model.fingerprint}",
+            )
 
 
 def load_network(model: Artifact, settings: Settings) -> nn.Module:
@@ -122,6 +142,8 @@ def _weights_file(model: Artifact, name: str, step: str) -> Path:
     Raises UsageError where the last weights are asked for and an earlier version of cellssl did not keep them.
     """
     last, lowest = f"{name}-last.safetensors", pretrain_metrics(model).lowest_validation
+    if is_shared_model(model.card):
+        return model.file(SHARED_ENCODER)
     if step == "last" and last in model.card.files:
         return model.file(last)
     if step == "last" and lowest and lowest.step != pretrain_metrics(model).steps:

@@ -10,12 +10,15 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from cellssl.artifacts.anndata_file import check_h5py
+from cellssl.artifacts.hub_names import is_hub_name
 from cellssl.config.settings import NOT_IN_FINGERPRINT
+from cellssl.engine.hub import hub_download
 from cellssl.engine.stage import StageSettings
+from cellssl.engine.weights_cache import Download
 from cellssl.errors import UsageError
 from cellssl.learning.view import ViewSettings
 from cellssl.stages.embed.block_settings import MEASUREMENTS, UNTRAINED, BlockField, BlockSettings, Model
-from cellssl.stages.pretrain.initial_weights import SUFFIXES
+from cellssl.stages.pretrain.initial_weights import names_weights_file
 
 ALGORITHM = 3
 """2: `features` holds texture, and the area and shape of the nucleus; 3: the even draw per well is embedded, too."""
@@ -36,7 +39,8 @@ class Settings(StageSettings):
     deviation, percentiles and texture of each channel, and the area and shape of the nucleus. `cellprofiler`:
     CellProfiler's measurements of the nucleus, and of cell and cytoplasm where cells were segmented; needs
     cellssl[cellprofiler]. `neighbours`: how near and how close-packed the other nuclei of the field are. Anything else
-    is an earlier pretrain artifact: folder, card file or fingerprint."""
+    is an earlier pretrain artifact (folder, card file or fingerprint) or a shared model: its folder, or hf://OWNER/NAME,
+    which is downloaded; @REVISION chooses a branch, tag or commit."""
     blocks: tuple[BlockField, ...] = ()
     """Several models side by side, in place of one: words as of `model`, names of other arms, earlier artifacts, or
     tables with a name, a weight and options. Every block is an embed artifact of its own; the columns of the joined
@@ -77,7 +81,7 @@ class Settings(StageSettings):
         if self.blocks:
             return frozenset({"model", "network", "step", "layer", "branch", "view", "draws"})  # of the blocks
         silent = ["model"] if self.model not in MEASUREMENTS else ["network", "step", "layer", "branch", "view"]
-        if self.model in UNTRAINED or self.model.endswith(SUFFIXES):
+        if self.model in UNTRAINED or names_weights_file(self.model):
             silent += ["network", "step"]  # without training all encoders are equal
         if not self.view or self.model in MEASUREMENTS:
             silent.append("draws")
@@ -100,7 +104,7 @@ class Settings(StageSettings):
         """Return "pretrain", "random", "imagenet" or a weights file for this recipe's network; None for other
         models.
         """
-        if self.model.endswith(SUFFIXES):
+        if names_weights_file(self.model):
             return Path(self.model)
         return self.model if self.model in ("pretrain", *UNTRAINED) else None
 
@@ -146,6 +150,10 @@ class Settings(StageSettings):
         if self.blocks or self.pretrain_variant() or self.model in MEASUREMENTS:
             return {}
         return {"model": (self.model, ("pretrain",))}
+
+    def downloads(self) -> list[Download]:
+        """Return the model of a hub that is named."""
+        return [hub_download(self.model)] if is_hub_name(self.model) and not self.blocks else []
 
     def check(self) -> None:
         """Raise UsageError where the library of the model or of a chosen format is missing."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from cellssl.artifacts import embeddings
 from cellssl.artifacts.crops import in_blocks
+from cellssl.artifacts.shared_models import source_words
 from cellssl.artifacts.store import Artifact
 from cellssl.engine.build import Job, Metrics
 from cellssl.events import Event, Note, Progress, Started
@@ -89,6 +90,9 @@ def _check_model(job: Job, segment: Artifact, cells: pd.DataFrame, crops: Scaled
     model = job.inputs.get("model") or job.inputs.get("pretrain")
     if model is None:
         return
+    if source := source_words(model):
+        job.ran.update(model=source)
+        yield Note(f"the model is {source}")
     expected = preparation.of_model(model, job.context.store)
     here = preparation.of_cells(segment, cells, crops.channels, crops.shape[-1])
     preparation.check_same(model, expected, here, job.settings.accept)

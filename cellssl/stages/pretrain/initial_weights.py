@@ -13,9 +13,13 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationInfo
 from cellssl.artifacts.card import FINGERPRINT, NAME
 from cellssl.artifacts.contents import not_as_written
 from cellssl.artifacts.hashing import sha256_of
+from cellssl.artifacts.hub_names import hub_name, is_hub_name
+from cellssl.artifacts.naming import no_artifact
+from cellssl.artifacts.shared_models import encoder_file, source_words
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.config.paths import InputPath
 from cellssl.config.settings import FROM_CARD, Plugin, PluginField
+from cellssl.engine.hub import hub_download
 from cellssl.engine.weights_cache import FOLDER, Download, fetch_cached, file_download
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note
@@ -38,13 +42,20 @@ _ENCODERS = PluginField("cellssl.learning.encoders")
 
 
 def _artifact_or_path(given: Any, info: ValidationInfo) -> Any:
-    """Return a fingerprint as it is, and anything else as a path."""
+    """Return a fingerprint and the name of a model on a hub as they are, and anything else as a path."""
     if isinstance(given, str) and FINGERPRINT.fullmatch(given):
         return str(given)
+    if is_hub_name(given):
+        return str(hub_name(given))
     return TypeAdapter(InputPath).validate_python(given, context=info.context)
 
 
 ArtifactOrPath = Annotated[str | Path, BeforeValidator(_artifact_or_path)]
+
+
+def names_weights_file(word: str) -> bool:
+    """Return whether a word of a recipe is a file of weights, by its ending."""
+    return word.endswith(SUFFIXES) and not is_hub_name(word)
 
 
 def is_weights_file(given: str | Path | None) -> bool:
@@ -140,9 +151,12 @@ def earlier_artifact(init_from: str | Path | None) -> dict[str, tuple[str | Path
     if isinstance(init_from, Path) and not (
         (init_from / NAME).is_file() or (init_from.is_file() and init_from.suffix == ".json")
     ):
+        if init_from.is_dir() and (init_from / "config.json").is_file():
+            raise no_artifact(init_from, ("pretrain",))
         raise UsageError(
             f"init_from: {init_from} is neither a pretrain artifact nor a weights file",
-            hint=f"give an artifact's folder, card file or fingerprint, or a file of {', '.join(SUFFIXES)}",
+            hint="give an artifact's folder, card file or fingerprint, hf://OWNER/NAME, or a file of "
+            f"{', '.join(SUFFIXES)}",
         )
     return {"init_from": (init_from, ("pretrain",))}
 
@@ -151,7 +165,7 @@ def describe_source(job: Job) -> str | None:
     """Return in words where the encoder's first weights come from; None where they are drawn from the seed."""
     encoder, artifact = job.settings.encoder, job.inputs.get("init_from")
     if job.settings.init_from is not None:
-        return str(artifact.path if artifact else job.settings.init_from)
+        return (source_words(artifact) or str(artifact.path)) if artifact else str(job.settings.init_from)
     if not isinstance(encoder, PretrainedSettings) or encoder.weights is None:
         return None
     if isinstance(encoder.weights, Path):
@@ -230,7 +244,7 @@ def _read_earlier(job: Job, encoder: EncoderSettings) -> tuple[Mapping[str, Any]
         path = job.settings.init_from
         return read_tensors(path), WeightsRecord.of_file(path, encoder)
     _check_same_input(artifact, encoder)
-    path, before = artifact.file("encoder.safetensors"), pretrain_metrics(artifact).weights
+    path, before = artifact.file(encoder_file(artifact.card)), pretrain_metrics(artifact).weights
     licence = (
         Licence(before.licence, f"{before.source}, where that model began") if before else _without_record(artifact)
     )
@@ -257,7 +271,8 @@ def check_same_channels(earlier: Artifact, channels: list[str] | None) -> None:
             f"init_from: the encoder of {earlier.path} was trained on the channels {', '.join(trained)}, but these "
             f"cells have {', '.join(channels)}",
             hint="use the same channels, with the same names and in the same order, in [fetch]; or, to start from "
-            f"other channels all the same, set pretrain.init_from to the file {earlier.path / 'encoder.safetensors'}",
+            "other channels all the same, set pretrain.init_from to the file "
+            f"{earlier.path / encoder_file(earlier.card)}",
         )
 
 
@@ -304,7 +319,9 @@ def _read_published(
 
 
 def downloads(encoder: EncoderSettings, init_from: str | Path | None) -> list[Download]:
-    """Return the published weights that training starts from; nothing where it starts from others."""
+    """Return the published weights or the model of a hub that training starts from; nothing for what lies here."""
+    if is_hub_name(init_from):
+        return [hub_download(str(init_from))]
     if init_from is not None or not isinstance(encoder, PretrainedSettings) or encoder.weights != "imagenet":
         return []
     what, url = f"the published weights of {encoder.display_name()}", encoder.url()

@@ -159,8 +159,9 @@ class Settings(StageSettings):
     )
     """The network: a name, or a table with a name and its settings."""
     init_from: ArtifactOrPath | None = None
-    """An earlier pretrain artifact (folder, card file or fingerprint) or a weights file. Training starts from its
-    encoder; heads, queues, optimiser and step start anew. To continue a stopped training this is not needed."""
+    """An earlier pretrain artifact (folder, card file or fingerprint), a shared model (its folder, or hf://OWNER/NAME)
+    or a weights file. Training starts from its encoder; heads, queues, optimiser and step start anew. To continue a
+    stopped training this is not needed."""
     branches: dict[str, BranchSettings] = Field(default_factory=dict)
     """One or several losses, each with its own views; training minimises their weighted sum."""
     input_px: int | None = Field(None, ge=8)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellssl.artifacts.card import is_shared_model
 from cellssl.artifacts.contents import not_as_written, read_json_lines
 from cellssl.artifacts.tables import read_cells
 from cellssl.counting import counted
@@ -177,6 +178,9 @@ def _curves(job: Job, shared: Sequence[tuple[Run, Part]], vectors: Sequence[str]
 
     run, part = shared[0]
     model = part.trained
+    if is_shared_model(model.card):
+        arms = " and ".join(part.words(run.arm) for run, part in shared)
+        return Paragraph(f"The curves of {arms} are not known: a shared model comes without the log of its training.")
     lines = read_json_lines(model, "metrics.jsonl", dict[str, float | None])
     try:
         figure = training_curves(lines)

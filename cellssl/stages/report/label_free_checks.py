@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from cellssl.artifacts.card import is_shared_model
 from cellssl.artifacts.contents import not_as_written
 from cellssl.artifacts.store import Artifact
 from cellssl.artifacts.tables import read_fields
@@ -193,6 +194,8 @@ def loss_below_chance(run: Run) -> Check:
     question = "Did the loss fall below chance?"
     if not run.trained:
         return not_made(question, "nothing was trained on these cells")
+    if any(is_shared_model(part.trained.card) for part in run.trained):
+        return not_made(question, "a shared model comes without the log of its training")
     losses: dict[str, tuple[float, float]] = {}
     averaged = 0
     for part in run.trained:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from cellssl.artifacts.card import kind_of_input
+from cellssl.artifacts.card import is_shared_model, kind_of_input
 from cellssl.artifacts.contents import built_of_metrics, input_of, metrics_of, read_json_lines, section_of
+from cellssl.artifacts.shared_models import get_model
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import OF_CELLS, read_assignments, read_fields, read_table
 from cellssl.errors import UsageError
@@ -164,7 +165,7 @@ class Run:
         import pandas as pd
 
         found: dict[str, float] = {}
-        for part in self.trained:
+        for part in (one for one in self.trained if not is_shared_model(one.trained.card)):
             lines = read_json_lines(part.trained, "metrics.jsonl", dict[str, float | None])
             last = pd.DataFrame(lines).tail(COLLAPSED_STEPS).astype(float)
             spreads = last.filter(regex="/projection_spread$").mean().dropna()
@@ -228,7 +229,7 @@ def _blocks_of(whole: Part, store: Store) -> Iterator[Part]:
 def _part(block: str, embed: Artifact, store: Store, is_learned: bool) -> Part:
     around = store.with_store_of(embed)
     trained = embed.card.inputs.get("model") or embed.card.inputs.get("pretrain")
-    model = around.get("pretrain", trained) if trained else None
+    model = get_model(around, trained) if trained else None
     kind = embed_section(embed).cells
     cells = around.get(kind, input_of(embed, kind))
     segment = upstream_segment(cells, around)
