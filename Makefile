@@ -12,19 +12,24 @@ READ_H5AD = "anndata>=0.12,<0.13" "pandas<3" pytz tzdata array-api-compat legacy
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml
+# what is imported is compiled then; compiling all that is installed takes a minute and more
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+
+$(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+
+$(STAMP): pyproject.toml | $(BIN)/pip
+	$(PIP) --editable .
 	@touch $@
 
 # efaar_benchmarking is a second opinion; its dependencies are gigabytes that the function compared here does not need,
 # and it brings a package `tests`, which beside ours would hide it from every process that a test starts
 # anndata for Python 3.11 takes no pandas above 2; where h5ad files are read, it has a pandas of its own
-$(TEST_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/efaar "efaar_benchmarking==1.0"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/anndata $(READ_H5AD)
-	@touch $@
+$(TEST_STAMP): pyproject.toml | $(BIN)/pip
+	$(PIP) --editable ".[test]"
+	$(PIP) --no-deps --target $(VENV)/efaar "efaar_benchmarking==1.0"
+	$(PIP) --no-deps --target $(VENV)/anndata $(READ_H5AD)
+	@touch $(STAMP) $@
 
 demo: install
 	$(BIN)/cellssl demo
@@ -48,7 +53,7 @@ numbers: $(TEST_STAMP)
 	$(BIN)/python scripts/write_numbers.py $(if $(ONLY),--only $(ONLY))
 
 $(DOCS_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	$(PIP) --editable ".[docs]"
 	@touch $@
 
 # site/index.html, to be opened in a browser or put on any web server

@@ -144,3 +144,19 @@ def test_a_user_unknown_to_the_system_can_use_every_library(tmp_path: Path) -> N
     )
     left = {path.name for path in tmp_path.iterdir()}
     assert left <= {"cellssl-matplotlib-12345", "cellssl-numba-12345"}  # and no folder `~`
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("tag", [PROJECT["project"]["version"], f"{PROJECT['project']['version']}-cuda"])
+def test_an_image_that_was_built_is_healthy_for_any_user_offline_and_read_only(tag: str, tmp_path: Path) -> None:
+    """Seconds for each image; it is built by hand, as docs/containers.md shows."""
+    engine = shutil.which("podman") or shutil.which("docker")
+    image = f"cellssl:{tag}"
+    look = [str(engine), "image", "inspect", image]
+    if engine is None or subprocess.run(look, capture_output=True, check=False).returncode != 0:
+        pytest.skip(f"there is no image {image} here")
+    tmp_path.chmod(0o777)
+    run = [engine, "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp", "--user", "1234:1234"]
+    words = [*run, "-v", f"{tmp_path}:/data", image, "doctor", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and json.loads(done.stdout)["missing"] == 0, done.stderr

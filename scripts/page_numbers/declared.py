@@ -94,11 +94,11 @@ _DECLARED = (
     ),
     Block(
         "left-out-plates", (EVALUATION_PAGE,), "30 minutes", _REAL, real_cells.leave_one_plate_out,
-        THIRD_PLATE_FILES, PIXEL_SCALE,
+        THIRD_PLATE_FILES,
     ),
     Block(
         "third-plate", (EVALUATION_PAGE,), "30 minutes", _REAL, real_cells.third_plate,
-        THIRD_PLATE_FILES, PIXEL_SCALE,
+        THIRD_PLATE_FILES,
     ),
     Block("few-controls", (EVALUATION_PAGE,), "10 minutes", _REAL, few_controls.table, CROP_FILES),
     Block("normalisations", (EVALUATION_PAGE,), "30 minutes", _REAL, normalisations.table, THIRD_PLATE_FILES),

@@ -14,7 +14,7 @@ runpy.run_module("cellssl", run_name="__main__")
 """
 
 
-def test_windows_is_told_of_wsl_before_anything_that_it_lacks_is_imported() -> None:
+def test_on_windows_one_sentence_names_wsl_before_anything_fails_to_import() -> None:
     said = subprocess.run([sys.executable, "-c", AS_ON_WINDOWS], capture_output=True, text=True, check=False)
     assert said.returncode == 2 and said.stdout == ""
     assert said.stderr.startswith("error: ") and said.stderr.count("\n") == 1 and "WSL" in said.stderr
