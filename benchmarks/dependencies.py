@@ -29,7 +29,7 @@ MODULES = {
     "pillow": "PIL.Image",
     "pyarrow": "pyarrow.parquet",
     "rich": "rich.progress",
-    "scikit-image": "skimage.measure, skimage.segmentation",
+    "scikit-image": "skimage.measure._regionprops, skimage.segmentation._watershed",
     "scikit-learn": "sklearn.cluster",
     "scipy": "scipy.ndimage, scipy.stats",
 }
