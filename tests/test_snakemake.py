@@ -181,7 +181,7 @@ def test_another_plate_map_than_that_of_the_recipe_is_an_error_that_names_it(tmp
     command = engine.command("--dry-run", folder="plate", platemap="other.csv")
     done = subprocess.run(command, cwd=tmp_path, env=engine.environment(), capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert "recipe.toml is there already, and init did not write it for platemap=other.csv" in done.stderr
+    assert "recipe.toml is there already, and init did not write it for platemap=other.csv" in done.stdout + done.stderr
 
 
 @pytest.mark.soak
