@@ -122,6 +122,8 @@ def test_the_workflows_are_copied_by_the_commands_that_are_shown(night: Path) ->
     said = shell(".venv/bin/cellssl workflow snakemake snakemake", night, night / "store")
     assert said.returncode == 2 and "is there already and differs" in said.stderr
     assert (night / "snakemake/Snakefile").read_text() == "mine"
+    said = shell(".venv/bin/cellssl workflow snakemake nextflow", night, night / "store")
+    assert said.returncode == 2 and "has the workflow for nextflow" in said.stderr
 
 
 def test_a_workflow_is_copied_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -131,11 +133,11 @@ def test_a_workflow_is_copied_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "other/main.nf").write_text("mine")
     for folder, what in (
         ("blocked", "is no folder"),
-        ("other", "holds the workflow for Nextflow"),
+        ("other", "has the workflow for nextflow"),
         ("/proc/x", "made"),
     ):
         said = shell(f"{forked.program()} workflow snakemake {folder}", tmp_path, tmp_path / "store")
-        assert said.returncode == 2 and what in said.stderr and "cellssl workflow snakemake DIR" in said.stderr
+        assert said.returncode == 2 and what in said.stderr and "cellssl workflow snakemake " in said.stderr
     assert [path.name for path in (tmp_path / "blocked").iterdir()] == ["profiles"]
 
 

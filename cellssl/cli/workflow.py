@@ -57,6 +57,5 @@ def _check_no_other(name: str, folder: Path) -> None:
     for other, (main, *_) in WORKFLOWS.items():
         if other != name and os.path.lexists(folder / main):
             raise UsageError(
-                f"{folder} holds the workflow for {other.capitalize()}",
-                hint=f"give another folder: cellssl workflow {name} DIR",
+                f"{folder} has the workflow for {other}", hint=f"give another folder: cellssl workflow {name} {name}"
             )
