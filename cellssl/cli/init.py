@@ -102,27 +102,39 @@ def write_all(files: Mapping[str, str], target: Path, flag: str = "--out ") -> b
 
     A schema of another version of this tool is no content of the user, and is replaced.
     """
+    from cellssl.disk import faults_explained
     from cellssl.errors import UsageError
     from cellssl.files import write_text
 
-    there = {name for name in files if (target / name).exists() or (target / name).is_symlink()}
-    present = {name for name in there if not _is_earlier_schema(target / name, files[name])}
-    for name in sorted(present):
-        path = target / name
-        if not path.is_file() or path.read_bytes() != files[name].encode("utf-8"):
-            raise UsageError(
-                f"{path} is there already and differs from what would be written",
-                hint=f"give another folder, {flag}DIR, or move the file away",
-            )
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f"{target} is no folder", hint=f"give another folder: {flag}DIR") from error
-    for name, text in files.items():
-        if name not in present:
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            write_text(target / name, text)
+    cure = f"give another folder: {flag}DIR"
+    with faults_explained(target, cure):
+        there = {name for name in files if (target / name).exists() or (target / name).is_symlink()}
+        present = {name for name in there if not _is_earlier_schema(target / name, files[name])}
+        for name in sorted(present):
+            path = target / name
+            if not path.is_file() or path.read_bytes() != files[name].encode("utf-8"):
+                raise UsageError(
+                    f"{path} is there already and differs from what would be written",
+                    hint=f"give another folder, {flag}DIR, or move the file away",
+                )
+        for folder in sorted({(target / name).parent for name in files}):  # all of them before the first file
+            _make_folder(folder, cure)
+        for name, text in files.items():
+            if name not in present:
+                write_text(target / name, text)
     return len(present) < len(files)
+
+
+def _make_folder(folder: Path, cure: str) -> None:
+    """Make a folder; UsageError where there is a file in its place, or the system makes none there, as in /proc."""
+    from cellssl.errors import UsageError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"{folder} is no folder", hint=cure) from error
+    except FileNotFoundError as error:
+        raise UsageError(f"the folder {folder} cannot be made", hint=cure) from error
 
 
 def _is_earlier_schema(path: Path, text: str) -> bool:

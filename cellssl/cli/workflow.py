@@ -9,8 +9,18 @@ import typer
 
 from cellssl.cli import options as o
 
-WORKFLOWS = {"snakemake": "Snakefile", "nextflow": "main.nf"}
-"""Name of a workflow -> its main file."""
+WORKFLOWS = {
+    "snakemake": ("Snakefile", "config.yaml", "profiles/*/config.yaml"),
+    "nextflow": (
+        "main.nf",
+        "nextflow.config",
+        "modules/local/cellssl/*/environment.yml",
+        "modules/local/cellssl/*/main.nf",
+        "modules/local/cellssl/*/meta.yml",
+        "modules/local/cellssl/*/tests/main.nf.test",
+    ),
+}
+"""The files of each workflow, its main file first; in a checkout, logs and results can lie beside them."""
 Name = Annotated[str, typer.Argument(help="snakemake or nextflow.", metavar="NAME")]
 Folder = Annotated[Path, typer.Argument(help="Folder to write to.", metavar="[DIR]")]
 
@@ -29,14 +39,23 @@ def command(name: Name, common: o.Common, folder: Folder = Path("workflow")) -> 
 
     if name not in WORKFLOWS:
         raise UsageError(f"there is no workflow {name!r}", hint=did_you_mean(name, tuple(WORKFLOWS)))
-    for other, main in WORKFLOWS.items():
-        if other != name and (folder / main).exists():
-            raise UsageError(
-                f"{folder} has the workflow for {other}", hint=f"give another folder: cellssl workflow {name} {name}"
-            )
+    _check_no_other(name, folder)
     console, shipped = console_for(common), shipped_folder("recipes") / name
-    paths = sorted(path for path in shipped.rglob("*") if path.is_file())
+    paths = sorted(path for pattern in WORKFLOWS[name] for path in shipped.glob(pattern))
     files = {path.relative_to(shipped).as_posix(): path.read_text(encoding="utf-8") for path in paths}
     is_new = write_all(files, folder, flag=f"cellssl workflow {name} ")
     console.say(f"workflow: {'wrote' if is_new else 'up to date'}: {', '.join(str(folder / file) for file in files)}")
     console.result(str(folder), {"folder": str(folder.absolute()), "files": list(files)})
+
+
+def _check_no_other(name: str, folder: Path) -> None:
+    """Raise UsageError where the folder holds the workflow of another engine: two would be mixed there."""
+    import os
+
+    from cellssl.errors import UsageError
+
+    for other, (main, *_) in WORKFLOWS.items():
+        if other != name and os.path.lexists(folder / main):
+            raise UsageError(
+                f"{folder} has the workflow for {other}", hint=f"give another folder: cellssl workflow {name} {name}"
+            )

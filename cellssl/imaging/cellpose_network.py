@@ -6,6 +6,7 @@ exists, because cellpose itself would silently download another one into the hom
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +32,8 @@ FILES = {
 }
 """By cellpose's major version: the name of every network and the file that holds it."""
 SOURCES = {3: "https://www.cellpose.org/models/", 4: "https://huggingface.co/mouseland/cellpose-sam/resolve/main/"}
+INSTALL = f'pip install "cellpose{">=3.1.1,<4" if sys.version_info < (3, 13) else ">=4,<5"}"'
+"""The versions of pyproject.toml for this Python."""
 FOLDER = "cellpose"
 """Folder below `weights` of a store."""
 
@@ -138,11 +141,11 @@ def installed() -> tuple[int, str]:
     except PackageNotFoundError:
         raise UsageError(
             "cellpose is not installed",
-            hint='pip install "cellpose>=3.1,<5", or use segment.method = "nuclei_net", which needs no other package',
+            hint=f'{INSTALL}, or use segment.method = "nuclei_net", which needs no other package',
         ) from None
     major = int(found.split(".")[0])
     if major not in FILES:
-        raise UsageError(f"cellpose {found} is not supported", hint='pip install "cellpose>=3.1,<5"')
+        raise UsageError(f"cellpose {found} is not supported", hint=INSTALL)
     return major, found
 
 

@@ -77,14 +77,15 @@ def store(checked: Store, crop_px: int, channels: int = 3) -> Iterator[Finding]:
     except OSError as error:
         cure = "choose another --store, or let this user write there"
         yield Finding("store", f"{existing} cannot be written: {error.strerror}", cure, missing=True)
-    free = shutil.disk_usage(existing).free
-    crops = free // (2 * channels * crop_px**2)
-    yield Finding(
-        "store",
-        f"{root}, {free / 1e9:,.0f} GB free: room for {crops:,} crops of {crop_px} px in {channels} channels",
-        cure="" if crops else "free some space",
-        missing=not crops,
-    )
+    else:
+        free = shutil.disk_usage(existing).free
+        crops = free // (2 * channels * crop_px**2)
+        yield Finding(
+            "store",
+            f"{root}, {free / 1e9:,.0f} GB free: room for {crops:,} crops of {crop_px} px in {channels} channels",
+            cure="" if crops else "free some space",
+            missing=not crops,
+        )
     for upstream in checked.upstreams:
         is_there = upstream.is_dir()
         words = f"{upstream}, read only" if is_there else f"{upstream} is not there"

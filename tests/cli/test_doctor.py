@@ -56,6 +56,7 @@ def test_what_is_missing_is_said_with_its_cure(chain: Chain, words: list[str], s
     said = chain.say("doctor", *words) if "--store" not in words else say("doctor", chain.recipe, *words)
     assert said.code == 2, said.err
     assert sentence in said.out and sentence in said.err and cure in said.err
+    assert ("room for" in said.out) == ("--store" not in words)
 
 
 def test_images_that_are_not_there_are_counted(tmp_path: Path) -> None:

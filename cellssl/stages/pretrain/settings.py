@@ -295,7 +295,7 @@ class Settings(StageSettings):
             )
         if self.tensorboard and find_spec("tensorboard") is None:
             raise UsageError(
-                "pretrain.tensorboard needs the package tensorboard", hint="pip install 'cellssl[tensorboard]'"
+                "pretrain.tensorboard needs the package tensorboard", hint='pip install "cellssl[tensorboard]"'
             )
 
     def check_weights(self) -> None:
