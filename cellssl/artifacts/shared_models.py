@@ -6,7 +6,6 @@ training, and only the training could prove it; so one store has one set of weig
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -145,21 +144,12 @@ def keep(
             source = shared.file(SHARED_ENCODER)
             check(shared)
             target.mkdir(parents=True, exist_ok=True)
+            check_space(target, source.stat().st_size)
             with atomic_path(target / SHARED_ENCODER) as written:
-                _copy(source, written, is_ours=name_of_folder(shared.path) is not None)
+                shutil.copyfile(source, written)
             run = {**shared.card.run, SOURCE: source_words(shared)}
             write_card(replace(shared.card, run=run), target)
     return Artifact(target, read_card(target), store.hashes)
-
-
-def _copy(source: Path, target: Path, *, is_ours: bool) -> None:
-    """Copy a file; what the store has downloaded itself, and never changes, takes no more room."""
-    if is_ours:
-        with suppress(OSError):  # another disk, or one that has no hard links
-            os.link(source, target)
-            return
-    check_space(target.parent, source.stat().st_size)
-    shutil.copyfile(source, target)
 
 
 def write_card(card: Card, folder: Path) -> None:
