@@ -93,7 +93,9 @@ def _failed(number: int, path: Path, doing: str, cure: str) -> FailedError:
         return FailedError(
             f"the disk of {path} is full{_free(path)}: {reason}",
             hint="free some space (cellssl gc lists what no result needs; --yes --purge deletes it), and run the same "
-            "command again",
+            "command again"
+            if cure == OTHER_STORE
+            else f"free some space there, or {cure}",
         )
     if number in FAILING:
         doing = "read" if doing == "read" else "read or written"

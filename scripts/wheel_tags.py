@@ -30,7 +30,7 @@ def pythons(wheel: Path) -> list[str]:
 
 def resolved(wanted: str, python: str, system: str) -> subprocess.CompletedProcess[str]:
     """What uv would install from wheels alone."""
-    command = ["uv", "pip", "compile", "-", "--no-build", "--no-header", "--no-annotate"]
+    command = ["uv", "pip", "compile", "-", "--no-build", "--no-python-downloads", "--no-header", "--no-annotate"]
     command += ["--python-version", python, "--python-platform", system]
     return subprocess.run(command, input=wanted, capture_output=True, text=True, check=False)
 

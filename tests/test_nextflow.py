@@ -23,6 +23,8 @@ from made_up_plates import Content, write_imagexpress
 FOLDER = REPOSITORY / "recipes" / "nextflow"
 MODULES = FOLDER / "modules" / "local" / "cellssl"
 NAMES = ("init", "run", "hits")
+PREFIX = "made of plate 1"
+"""What the plate is called; the names of staged files come from Nextflow with backslashes before blanks."""
 each_module = pytest.mark.parametrize("name", NAMES)
 
 
@@ -36,7 +38,7 @@ def section(name: str, part: str) -> str:
 
 def shell_of(name: str, part: str, given: dict[str, str]) -> str:
     """The shell that Nextflow would run for these inputs."""
-    values = {"meta.id": "made", "task.cpus": "1", **given}
+    values = {"meta.id": PREFIX, "task.cpus": "1", **given}
     head, shell, _ = section(name, part).split('"""')
     for line in head.splitlines():
         either = re.fullmatch(r" *(?:def )?(\w+) = ([\w.]+) (?:\? (.+) : (.*)|\?: (.+))", line)
@@ -61,14 +63,15 @@ def made_by(name: str, part: str, given: dict[str, str], folder: Path) -> set[st
     """Run the shell of a module in a folder of its own, and return the outputs that it declares and did not make."""
     program = folder.parent / "bin" / "cellssl"
     program.parent.mkdir(exist_ok=True)
-    program.write_text(f'#!/bin/sh\nexec {forked.program()} "$@"\n')
-    program.chmod(0o755)
+    if part != "stub":
+        program.write_text(f'#!/bin/sh\nexec {forked.program()} "$@"\n')
+        program.chmod(0o755)
     environment = {**ENVIRONMENT, "PATH": f"{program.parent}:{os.environ['PATH']}"}
     words = ["bash", "-ue", "-c", shell_of(name, part, given)]
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     paths = re.findall(r'path\("\$\{prefix\}/(.*?)"\)', section(name, "output"))
-    return {path for path in paths if not list((folder / "made").glob(path))}
+    return {path for path in paths if not list((folder / PREFIX).glob(path))}
 
 
 def declared(lines: str) -> list[list[str]]:
@@ -112,8 +115,8 @@ def test_a_stub_makes_every_output(name: str, tmp_path: Path) -> None:
 
 def test_init_makes_a_recipe_and_its_tables_of_a_staged_folder(tmp_path: Path) -> None:
     task = plate_of(tmp_path)
-    assert made_by("init", "script", {"images": "images/plate", "platemap": "map.csv"}, task) == set()
-    recipe = tomllib.loads((task / "made/recipe.toml").read_text())
+    assert made_by("init", "script", {"images": "images/plate", "platemap": "map\\ 1.csv"}, task) == set()
+    recipe = tomllib.loads((task / PREFIX / "recipe.toml").read_text())
     assert recipe["name"] == "plate"
     assert recipe["fetch"]["dataset"]["root"] == str(tmp_path / "plate")  # not the link in the folder of the task
 
@@ -123,9 +126,10 @@ def test_a_made_recipe_gives_every_output_as_a_file_of_its_own(name: str, chain:
     task = tmp_path / "task"
     task.mkdir()
     (task / "tiny.toml").symlink_to(chain.recipe)
-    assert made_by(name, "script", {"recipe": "tiny.toml", "store": str(chain.root)}, task) == set()
-    assert not any(path.is_symlink() for path in (task / "made").rglob("*"))
-    assert json.loads((task / "made/artifact.json").read_text())["kind"] == {"run": "report", "hits": "hits"}[name]
+    (tmp_path / "the store").symlink_to(chain.root)
+    assert made_by(name, "script", {"recipe": "tiny.toml", "store": str(tmp_path / "the store")}, task) == set()
+    assert not any(path.is_symlink() for path in (task / PREFIX).rglob("*"))
+    assert json.loads((task / PREFIX / "artifact.json").read_text())["kind"] == {"run": "report", "hits": "hits"}[name]
 
 
 def test_the_workflow_includes_its_modules_and_sets_what_it_asks_for() -> None:
@@ -135,9 +139,18 @@ def test_the_workflow_includes_its_modules_and_sets_what_it_asks_for() -> None:
     params = re.search(r"\nparams \{\n(.*?)\n\}", config, re.DOTALL)
     assert params is not None
     assert set(re.findall(r"params\.(\w+)", text + config)) == set(re.findall(r"^ +(\w+) +=", params[1], re.MULTILINE))
-    assert set(re.findall(r"withName: (\w+)", config)) == {f"CELLSSL_{name.upper()}" for name in NAMES}
+    assert set(re.findall(r"withName: (\w+) ", config)) == {f"CELLSSL_{name.upper()}" for name in NAMES}
     modules = "".join((MODULES / name / "main.nf").read_text() for name in NAMES)
     assert set(re.findall(r"label '(\w+)'", modules)) == set(re.findall(r"withLabel: (\w+)", config))
+
+
+def test_what_a_module_sets_itself_is_changed_by_a_selector_and_no_task_gets_a_relative_store() -> None:
+    text, config = (FOLDER / "main.nf").read_text(), (FOLDER / "nextflow.config").read_text()
+    assert "process.container" not in config  # weaker than the `container` of a module
+    assert re.search(r"apptainer \{.*?withName: 'CELLSSL_\.\*' \{[^}]*container = params\.sif", config, re.DOTALL)
+    assert text.count("params.store") == text.count("file(params.store).toAbsolutePath()") == 1
+    mounts = re.findall(r"-[vB] (.*)\"$", config, re.MULTILINE)
+    assert mounts == ["'${launchDir.resolve(params.store)}:${launchDir.resolve(params.store)}'"] * 3
 
 
 def plate_of(folder: Path) -> Path:
@@ -146,7 +159,7 @@ def plate_of(folder: Path) -> Path:
     task = folder / "task"
     (task / "images").mkdir(parents=True)
     (task / "images/plate").symlink_to(folder / "plate")
-    (task / "map.csv").write_text("Well;Compound;Dose\nb2;DMSO;0\nC5;taxol;3\n")
+    (task / "map 1.csv").write_text("Well;Compound;Dose\nb2;DMSO;0\nC5;taxol;3\n")
     return task
 
 
@@ -154,15 +167,15 @@ def plate_of(folder: Path) -> Path:
 def test_a_plate_goes_from_its_folder_to_the_report_and_a_second_task_makes_nothing(tmp_path: Path) -> None:
     """Two minutes."""
     task = plate_of(tmp_path)
-    staged = {"images": "images/plate", "platemap": "map.csv"}
+    staged = {"images": "images/plate", "platemap": "map\\ 1.csv"}
     made_by("init", "script", staged, task)
     made = {}
     for number in ("first", "second"):
         place = tmp_path / number
         shutil.copytree(task, place, symlinks=True)
-        for path in (task / "made").iterdir():
+        for path in (task / PREFIX).iterdir():
             (place / path.name).symlink_to(path)
-        shutil.rmtree(place / "made")
+        shutil.rmtree(place / PREFIX)
         given = {
             **staged,
             "recipe": "recipe.toml",
@@ -181,7 +194,7 @@ def test_groovy_reads_the_modules_as_these_tests_do(tmp_path: Path) -> None:
         pytest.skip("groovy is not installed; apt-get install groovy")
     given = {"images": "images/p", "platemap": "m.csv", "recipe": "r.toml", "store": "/s", "profiles": "p.csv"}
     bound = ", ".join(f"{name}: '{value}'" for name, value in given.items())
-    lines = ["import org.codehaus.groovy.ast.builder.AstBuilder", f"def given = [meta: [id: 'made'], {bound}]"]
+    lines = ["import org.codehaus.groovy.ast.builder.AstBuilder", f"def given = [meta: [id: '{PREFIX}'], {bound}]"]
     lines += ["given.task = [cpus: 1, ext: [:], accelerator: null]"]
     lines += [f"new AstBuilder().buildFromString(new File('{path}').text)" for path in MODULES.rglob("*.nf*")]
     blocks = [(name, part) for name in NAMES for part in ("script", "stub")]

@@ -125,7 +125,7 @@ def test_touching_every_file_runs_nothing(engine: Engine) -> None:
     [
         ("evaluate.neighbours=4", {"evaluate": 2, "report": 1, "all": 1}),
         ("hits.alpha=0.1", {"hits": 2, "report": 1, "all": 1}),
-        ("report.title=x", {"report": 1, "all": 1}),
+        pytest.param("report.title=x", {"report": 1, "all": 1}, marks=pytest.mark.soak),
         ("split.seed=1", dict(ALL - Counter(["fetch_plate", "segment_plate", "fetch", "segment"]))),
         ("segment.workers=2", {}),
     ],
@@ -170,6 +170,18 @@ def test_a_folder_of_images_begins_with_init_and_a_dry_run_writes_nothing(tmp_pa
     assert jobs(said) == Counter({"init": 1, "all": 1})
     assert "DAG of jobs will be updated after completion" in said
     assert {path.name for path in engine.work.iterdir()} <= {".snakemake", "cache"}
+
+
+def test_another_plate_map_than_that_of_the_recipe_is_an_error_that_names_it(tmp_path: Path) -> None:
+    for name in ("map.csv", "other.csv"):
+        (tmp_path / name).touch()
+    engine, recipe = Engine(snakemake(), tmp_path / "none.toml", tmp_path), tmp_path / "cellssl-plate/recipe.toml"
+    recipe.parent.mkdir()
+    recipe.write_text(f'[fetch.dataset]\nroot = "{tmp_path}/plate"\nplatemap = "{tmp_path}/map.csv"\n')
+    command = engine.command("--dry-run", folder="plate", platemap="other.csv")
+    done = subprocess.run(command, cwd=tmp_path, env=engine.environment(), capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "recipe.toml is there already, and init did not write it for platemap=other.csv" in done.stdout + done.stderr
 
 
 @pytest.mark.soak

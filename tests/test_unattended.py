@@ -116,6 +116,8 @@ def test_the_workflows_are_copied_by_the_commands_that_are_shown(night: Path) ->
         (night / "workflow").rename(night / name)
     for flag, path in re.findall(r"--(snakefile|profile) workflow/(\S+)", PAGE):
         assert (night / "snakemake" / path).exists(), flag
+    said = shell(".venv/bin/cellssl workflow snakemake nextflow", night, night / "store")
+    assert said.returncode == 2 and "has the workflow for nextflow" in said.stderr
     (night / "snakemake/Snakefile").write_text("mine")
     said = shell(".venv/bin/cellssl workflow snakemake snakemake", night, night / "store")
     assert said.returncode == 2 and "is there already and differs" in said.stderr

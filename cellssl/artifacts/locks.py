@@ -76,8 +76,8 @@ def hold_lock(path: Path, *, wait: bool, waiting: Callable[[LockHolder], None] =
             _set_aside(path, other)
         elif not wait:
             raise BusyError(
-                f"process {other.pid} on {other.host} is making {path.name.removesuffix('.lock')}",
-                hint="wait for it, or run without --no-wait",
+                f"process {other.pid} on {other.host} is making {path.name.removesuffix('.lock').strip('.')}",
+                hint="wait until it is done, then run the same command again",
             )
         else:
             waiting(other)

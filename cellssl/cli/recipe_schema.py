@@ -5,8 +5,11 @@ Editors and validators read it, so it keeps to draft 7, which all of them know. 
 say that no alternative fits. An `anyOf` that begins with `true` refuses nothing: editors that do not follow `if` find
 there what they can offer.
 
-A schema sees one value at a time. What depends on several settings, on files, or on what an arm is laid over is left to
-the settings models; docs/commands.md lists it.
+What depends on other tables, on files, or on what an arm is laid over is left to the settings models; docs/commands.md
+lists it. What else a model asks of its own keys stands beside it, as `json_schema_extra`.
+
+Patterns are read by three kinds of regular expressions: ECMAScript's, Python's and Rust's. So none has `\\w`, `\\d` or
+`\\s`, which are ASCII in some and Unicode in others. Python's `$` lets a line break at the end pass.
 """
 
 from __future__ import annotations
@@ -38,16 +41,16 @@ OF_ANY_TYPE = {"$ref", "allOf", "anyOf", "enum", "if"}
 """Keywords that speak of values of any type."""
 LEAST = {"array": "minItems", "object": "minProperties", "string": "minLength"}
 """Type -> the keyword that a `min_length` becomes."""
-FOLDER_NAME = {"type": "string", "pattern": f"^{paths.NAME.pattern.replace('{,', '{0,')}$"}
 
 
 def recipe_schema() -> Schema:
     """Return the schema of recipes; the same settings models give the same schema, in the same order."""
     tables = _Tables()
+    folder_name = tables.names_of_folders()
     sections = {stage: tables.section(stage) for stage in CHAIN}
     arm = {stage: tables.section(stage, of_arm=True) for stage in CHAIN}
     top = {
-        "name": {"description": "Name of the recipe; by default that of its file.", **FOLDER_NAME},
+        "name": {"description": "Name of the recipe; by default that of its file.", **folder_name},
         "seeds": {
             "description": "Seeds of training; every one is a training of its own.",
             "default": [0],
@@ -56,12 +59,12 @@ def recipe_schema() -> Schema:
             "minItems": 1,
             "uniqueItems": True,
         },
-        "main_arm": {"description": "Name of the arm that the sections describe.", "default": "main", **FOLDER_NAME},
+        "main_arm": {"description": "Name of the arm that the sections describe.", "default": "main", **folder_name},
         **sections,
         "arm": {
             "description": "Arms by their names: each changes some settings of the sections.",
             "type": "object",
-            "propertyNames": FOLDER_NAME,
+            "propertyNames": folder_name,
             "additionalProperties": {"description": "An arm.", **_closed(arm)},
         },
         "sweep": tables.sweep(),
@@ -99,13 +102,18 @@ class _Tables:
     def sweep(self) -> Schema:
         """Return the schema of [sweep]: its settings, and a table for every swept setting."""
         top = self._table(sweep.Settings, of_arm=False)
-        names = {"pattern": f"^{sweep.NAME.pattern.replace('{,', '{0,')}$", "not": {"enum": list(sweep.TAKEN)}}
+        names = {"pattern": sweep.NAME_IN_SCHEMA, "not": {"enum": list(sweep.TAKEN)}}
         own = {"enum": list(top["properties"])}
         return {
             **top,
             "propertyNames": {"if": own, "else": names},
+            "not": {"propertyNames": own},  # at least one swept setting
             "additionalProperties": self._table(sweep.Knob, of_arm=False),
         }
+
+    def names_of_folders(self) -> Schema:
+        """Return the schema of a name that a folder can have."""
+        return _either(self._parts(paths.FolderName, of_arm=False))
 
     def _once(self, name: str, make: Callable[[], Schema]) -> Schema:
         if name not in self.definitions:
@@ -121,7 +129,9 @@ class _Tables:
         properties = {} if name is None else {"name": {"const": name, "description": meaning}}
         properties |= {key: self._setting(settings[key], fields[key], of_arm) for key in settings}
         required = [key for key, field in fields.items() if field.is_required() and not of_arm]
-        return {"description": meaning, **_closed(properties), **({"required": required} if required else {})}
+        extra = model.model_config.get("json_schema_extra")
+        rules = extra if isinstance(extra, dict) and not of_arm else {}
+        return {"description": meaning, **_closed(properties), **({"required": required} if required else {}), **rules}
 
     def _setting(self, setting: Setting, field: Any, of_arm: bool) -> Schema:
         """Return the schema of one setting, with its meaning, unit and default."""
@@ -150,8 +160,9 @@ class _Tables:
         elif origin in (tuple, list):
             yield "array", self._list(inner if origin is tuple else (*inner, Ellipsis))
         elif origin is dict:
+            names = {} if inner[0] is str else {"propertyNames": _either(self._parts(inner[0], of_arm))}
             values = {} if inner[1] is Any else {"additionalProperties": _either(self._parts(inner[1], of_arm))}
-            yield "object", {"type": "object", **values}
+            yield "object", {"type": "object", **names, **values}
         elif isinstance(annotation, type) and issubclass(annotation, SettingsModel):
             yield "object", self._table(annotation, of_arm)
         elif annotation is not type(None):  # TOML has none
@@ -164,7 +175,8 @@ class _Tables:
                 yield from self._plugin(one.folder, of_arm)
                 return
             if isinstance(one, WithJsonSchema):
-                yield from ((schema["type"], schema) for schema in (one.json_schema or {})["anyOf"])
+                given = one.json_schema or {}
+                yield from ((schema["type"], schema) for schema in given.get("anyOf", [given]))
                 return
             if getattr(one, "json_schema_input_type", PydanticUndefined) not in (PydanticUndefined, Any):
                 yield from self._parts(one.json_schema_input_type, of_arm)

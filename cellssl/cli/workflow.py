@@ -9,7 +9,8 @@ import typer
 
 from cellssl.cli import options as o
 
-WORKFLOWS = ("snakemake", "nextflow")
+WORKFLOWS = {"snakemake": "Snakefile", "nextflow": "main.nf"}
+"""Name of a workflow -> its main file."""
 Name = Annotated[str, typer.Argument(help="snakemake or nextflow.", metavar="NAME")]
 Folder = Annotated[Path, typer.Argument(help="Folder to write to.", metavar="[DIR]")]
 
@@ -27,7 +28,12 @@ def command(name: Name, common: o.Common, folder: Folder = Path("workflow")) -> 
     from cellssl.errors import UsageError
 
     if name not in WORKFLOWS:
-        raise UsageError(f"there is no workflow {name!r}", hint=did_you_mean(name, WORKFLOWS))
+        raise UsageError(f"there is no workflow {name!r}", hint=did_you_mean(name, tuple(WORKFLOWS)))
+    for other, main in WORKFLOWS.items():
+        if other != name and (folder / main).exists():
+            raise UsageError(
+                f"{folder} has the workflow for {other}", hint=f"give another folder: cellssl workflow {name} {name}"
+            )
     console, shipped = console_for(common), shipped_folder("recipes") / name
     paths = sorted(path for path in shipped.rglob("*") if path.is_file())
     files = {path.relative_to(shipped).as_posix(): path.read_text(encoding="utf-8") for path in paths}

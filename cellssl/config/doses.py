@@ -11,8 +11,8 @@ from pydantic import BeforeValidator, Field
 
 from cellssl.errors import UsageError
 
-TOP = re.compile(r"top ([1-9]\d{0,2})")
-RANGE = re.compile(r"(\d+(?:\.\d+)?) to (\d+(?:\.\d+)?)")
+TOP = re.compile(r"top ([1-9][0-9]{0,2})")
+RANGE = re.compile(r"([0-9]+(?:\.[0-9]+)?) to ([0-9]+(?:\.[0-9]+)?)")
 
 
 def _check(value: object) -> object:

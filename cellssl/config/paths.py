@@ -7,10 +7,20 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationInfo
+from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
 NAME = re.compile(r"[\w][\w.+-]{,99}")
 """Names that a folder can have."""
+NO_LETTERS = r"\[-^`{-\xa9\u2000-\u206f\u2190-\u245f"
+r"""Characters that `\w` leaves out, for patterns of the recipes' schema: `\w` itself is ASCII in regular expressions of
+editors, and letters of all scripts in Python's. Above ASCII only blanks, dashes, quotes, arrows and signs."""
+FolderName = Annotated[
+    str,
+    WithJsonSchema(
+        {"type": "string", "pattern": rf"^[^\x00-/:-@{NO_LETTERS}][^\x00-*,/:-@{NO_LETTERS}]{{0,99}}$"},
+    ),
+]
+"""A text that the schema of recipes holds to `NAME`; whoever reads it checks it."""
 
 
 class ShellText(str):

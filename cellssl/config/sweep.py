@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
+from cellssl.config.paths import NO_LETTERS
 from cellssl.config.plugins import did_you_mean
 from cellssl.config.settings import SettingsModel, first_fault
 from cellssl.errors import UsageError
@@ -21,6 +22,7 @@ MOST_KNOBS = 2
 Value = bool | int | float | str
 Score = Literal["ami", "silhouette", "knn", "linear"]
 NAME = re.compile(r"[A-Za-z][\w.-]{,29}")
+NAME_IN_SCHEMA = rf"^[A-Za-z][^\x00-,/:-@{NO_LETTERS}]{{0,29}}$"
 TAKEN = ("arms", "together", "choose", "arm", "part", "seed", "score", "class", "value")
 """Names that a swept setting cannot have: settings of [sweep] itself, and other columns of sweep.csv."""
 FREE_NAME = "name it after the setting that it varies, such as [sweep.hue]"
@@ -31,7 +33,24 @@ LONGEST_WORD = 60
 class Knob(SettingsModel):
     """One setting, and the values that it takes in turn."""
 
-    knob: str
+    model_config = ConfigDict(
+        json_schema_extra={
+            "dependencies": {
+                "values": {
+                    "properties": {
+                        "values": {"minItems": 2, "uniqueItems": True},
+                        "from": False,
+                        "to": False,
+                        "steps": False,
+                    }
+                },
+                "from": ["to", "steps"],
+                "to": ["from", "steps"],
+                "steps": ["from", "to"],
+            }
+        }
+    )
+    knob: Annotated[str, WithJsonSchema({"type": "string", "pattern": r"^[^.]+(\.[^.]+)+$"})]
     """The path of the setting in the recipe, such as `pretrain.branches.context.view.color_jitter.hue`: tables by their
     keys, transforms of a view by their names (`rotate#2` is the second of that name), and items of a list by their
     number, from 0."""

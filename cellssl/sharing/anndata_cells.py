@@ -21,7 +21,7 @@ from cellssl.counting import counted
 from cellssl.disk import faults_explained
 from cellssl.errors import UsageError
 from cellssl.events import Event, Note, Progress, Started
-from cellssl.sharing.cluster_colours import cluster_colour
+from cellssl.sharing.cluster_colours import cluster_colour, repeats
 from cellssl.sharing.request import Export
 from cellssl.stages.cluster.normalised import normalised_as_before
 from cellssl.stages.shared.card_shapes import ClusterSection, embed_blocks
@@ -61,8 +61,11 @@ def export(job: Export) -> Iterator[Event]:
     """
     anndata_file.check_h5py("an h5ad file")
     target = job.folder / FILE
-    if target.exists() and anndata_file.maker_of(target) is None:
-        raise UsageError(f"{target} was not written by cellssl export", hint="move it away, or give another folder")
+    if (target.exists() or target.is_symlink()) and anndata_file.maker_of(target) is None:
+        raise UsageError(
+            f"{target} was not written by cellssl export, or another program has saved it since",
+            hint="move it away, or give another folder",
+        )
     clusters = job.artifact if job.artifact.card.kind == "cluster" else None
     embed = job.artifact if clusters is None else _vectors_below(job, clusters)
     cells = _all_cells(embed)
@@ -145,6 +148,8 @@ def _clustered(cells: Cells, clusters: Artifact, embed: Artifact) -> Generator[E
         yield Note("X_normalised is left out: the normalisation of the clusters cannot be repeated on these cells")
     else:
         obsm["X_normalised"] = normal
+    if sentence := repeats(assigned["cluster"]):
+        yield Note(sentence)
     colours = [cluster_colour(int(number)) for number in obs["cluster"].cat.categories]
     return Cells(obs, obsm, {"cluster_colors": colours}, kept)
 
@@ -168,22 +173,23 @@ def _map_points(clusters: Artifact, names: pd.Series[Any]) -> Float64[np.ndarray
 def _normalised(clusters: Artifact, embed: Artifact, kept: np.ndarray, assigned: pd.DataFrame) -> np.ndarray | None:
     """Return the vectors in which the clusters were found; None where they do not give the distances in the table.
 
-    A method that assigns no cells has none for those that only describe their well, by which controls are centred.
+    Plates are centred by controls that the method may not have assigned, so further embedded cells are tried, too.
     """
     from cellssl.profiling.kmeans import clustering_of, distances_to_centroids
 
     cells, vectors = read_all_embeddings(embed)
-    if not kept.all():
-        cells, vectors = cells[kept].reset_index(drop=True), vectors[kept]
-    cells = cells.assign(scored=assigned["scored"]) if "scored" in assigned else cells
-    try:
-        normal = normalised_as_before(clusters, embed, cells, vectors).x
-    except UsageError:  # a plate without drawn controls among these cells
-        return None
     centroids = read_arrays(clusters.file("centroids.npz"))["centroids"]
-    repeated = distances_to_centroids(normal, clustering_of(normal, assigned["cluster"].to_numpy(), centroids, {}))
-    same = np.allclose(repeated, assigned["distance"].to_numpy(float), atol=SAME_DISTANCE, equal_nan=True)
-    return normal if same else None
+    numbers, distances = assigned["cluster"].to_numpy(), assigned["distance"].to_numpy(float)
+    for rows in (kept,) if kept.all() else (kept, np.ones(len(kept), bool)):
+        try:
+            before = normalised_as_before(clusters, embed, cells[rows].reset_index(drop=True), vectors[rows])
+        except UsageError:  # a plate without drawn controls among these cells
+            continue
+        normal: np.ndarray = before.x[kept[rows]]
+        repeated = distances_to_centroids(normal, clustering_of(normal, numbers, centroids, {}))
+        if np.allclose(repeated, distances, atol=SAME_DISTANCE, equal_nan=True):
+            return normal
+    return None
 
 
 def _variables(embed: Artifact, names: Sequence[str]) -> pd.DataFrame:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from cellssl.profiling.clusterer import NOISE
 
 WHITE_SHARES = (0.0, 0.45, 0.7)
 """Shares of white by which later clusters of a colour differ from the first, which the report tells by its marker."""
+
+
+def repeats(numbers: Iterable[int]) -> str | None:
+    """Return a sentence on the clusters that have the colour of an earlier one; None where there are none."""
+    from cellssl.reporting.theme import COLOURS
+
+    distinct = len(COLOURS) * len(WHITE_SHARES)
+    if max(numbers, default=NOISE) < distinct:
+        return None
+    return f"clusters from number {distinct} on have the colours of the first again: tell them by their numbers"
 
 
 def cluster_colour(number: int) -> str:
@@ -13,7 +25,7 @@ def cluster_colour(number: int) -> str:
     grey.
 
     >>> cluster_colour(0), cluster_colour(8), cluster_colour(-1)
-    ('#0072B2', '#73B1D4', '#D0D0D0')
+    ('#0072B2', '#73B1D5', '#D0D0D0')
     """
     from cellssl.reporting.theme import COLOURS, NO_GROUP, cluster_style
 

@@ -28,7 +28,7 @@ from cellssl.imaging.colour import named_colours
 from cellssl.profiling.clusterer import NOISE
 from cellssl.profiling.well_positions import well_position
 from cellssl.sharing import ngff
-from cellssl.sharing.cluster_colours import cluster_colour, rgb_of
+from cellssl.sharing.cluster_colours import cluster_colour, repeats, rgb_of
 from cellssl.sharing.request import Export
 from cellssl.stages.segment.inputs import channels_of
 from cellssl.stages.segment.tasks import cells_name, fetched_images, labels_name
@@ -91,6 +91,8 @@ def export(job: Export) -> Iterator[Event]:
             f"{counted(fields, 'field')} of {counted(len(plates), 'plate')} with images and labels: "
             f"{needed / 1e9:,.2f} GB at most, and less once packed"
         )
+        if sentence := repeats(int(number) for plate in plates for number in plate.cells["cluster"].unique()):
+            yield Note(sentence)
         _check_space(job.folder, needed)
         yield Started(0, fields, "fields")
         done = 0

@@ -49,7 +49,9 @@ def checked(
     known = FORMATS[kind]
     for name in formats:
         if name not in known:
-            raise UsageError(f"a {kind} artifact cannot be exported as {name!r}", hint=did_you_mean(name, known))
+            raise UsageError(
+                f"an artifact of kind {kind} cannot be exported as {name!r}", hint=did_you_mean(name, known)
+            )
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", hint="give a folder")
     inside = folder.absolute().resolve()

@@ -14,26 +14,30 @@ workflow {
     if (!params.recipe && (params.profiles || !params.folder)) {
         error('give --folder PLATE, which may be a pattern, or --recipe FILE')
     }
-    file(params.store).mkdirs() // a container engine would make it as root
+    store = file(params.store).toAbsolutePath() // a task would take a relative path for one in its own folder
+    store.mkdirs() // a container engine would make it as root
     platemap = params.platemap ? file(params.platemap, checkIfExists: true) : []
 
     if (params.profiles) {
         recipe = file(params.recipe, checkIfExists: true)
         profiles = file(params.profiles, checkIfExists: true)
-        CELLSSL_HITS(channel.of([[id: profiles.baseName], recipe, profiles]), params.store)
+        CELLSSL_HITS(channel.of([[id: profiles.baseName], recipe, profiles]), "${store}")
     }
     else if (params.recipe) {
         recipe = file(params.recipe, checkIfExists: true)
         images = params.folder ? file(params.folder, type: 'dir', checkIfExists: true) : []
         // the recipe may be edited by hand, so it is taken as it is, with the tables beside it
-        tables = files("${recipe.parent}/*.csv")
-        CELLSSL_RUN(channel.of([[id: recipe.baseName], recipe, tables, images, platemap]), params.store)
+        tables = files("${recipe.parent}/*.{csv,tsv,xlsx,parquet}")
+        CELLSSL_RUN(channel.of([[id: recipe.baseName], recipe, tables, images, platemap]), "${store}")
     }
     else {
-        plates = channel.fromPath(params.folder, type: 'dir', checkIfExists: true)
-            .map { folder -> [[id: folder.name], folder, platemap] }
+        folders = files(params.folder, type: 'dir', checkIfExists: true)
+        if (folders.collect { folder -> folder.name }.toSet().size() < folders.size()) {
+            error('two folders have the same name, and their results would too: give one at a time, each with its own --outdir')
+        }
+        plates = channel.fromList(folders).map { folder -> [[id: folder.name], folder, platemap] }
         CELLSSL_INIT(plates)
-        CELLSSL_RUN(CELLSSL_INIT.out.recipe.join(CELLSSL_INIT.out.tables).join(plates), params.store)
+        CELLSSL_RUN(CELLSSL_INIT.out.recipe.join(CELLSSL_INIT.out.tables).join(plates), "${store}")
     }
 
     channel.topic('versions')

@@ -4,6 +4,9 @@ import copy
 import json
 import random
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ from conftest import REPOSITORY
 from jsonschema import Draft7Validator
 from jsonschema.exceptions import best_match
 
-from cellssl.config.paths import shipped_folder
+from cellssl.config.paths import NAME, shipped_folder
 from cellssl.config.recipe import SCHEMA, SCHEMA_LINE, from_table
 from cellssl.errors import UsageError
 
@@ -25,8 +28,9 @@ SHIPPED = json.loads((FOLDER / SCHEMA).read_text(encoding="utf-8"))
 VALIDATOR = Draft7Validator(SHIPPED)
 Table = dict[str, Any]
 BEYOND = re.compile(
-    r"a branch needs|a block needs|two blocks|block cannot be|parts of 1|\[low, high\]|(two|either) values|"
-    r"names (an arm|\d)|a path such"
+    r"shares must be three parts of 1|must be (a number or a pair )?\[low, high\]|two blocks are called|"
+    r"a block needs a model, an arm, or a name$|a block cannot be called|of arm '.*: a branch needs either view or|"
+    r"\[sweep\] names (an arm|[3-9] settings)|needs (either values, or from|at least two values, each once)"
 )
 """What a schema cannot see, in the words of the tool; docs/commands.md lists it."""
 
@@ -109,6 +113,13 @@ TYPOS = {
     "a number below its bound": ("segment.crop_px", 3, "segment.crop_px", "3"),
     "a text for a number": ("pretrain.epochs", "400", "pretrain.epochs", "400"),
     "a number for a text": ("name", 3, "name", "3"),
+    "a branch without views": ("pretrain.branches.context", {"weight": 2.0}, "branches.context", "view"),
+    "the name of a branch": ("pretrain.branches", {"a b": {"view": []}}, "pretrain.branches", "a b"),
+    "the name of an arm": ("arm", {"a/b": {}}, "arm", "a/b"),
+    "a name with a dash of typesetters": ("name", "day–2", "name", "day–2"),
+    "the path of a swept setting": ("sweep.k", {"knob": "epochs", "values": [1, 2]}, "sweep.k.knob", "epochs"),
+    "a single value of a sweep": ("sweep.k", {"knob": "cluster.k", "values": [3]}, "sweep.k.values", "[3]"),
+    "a sweep without an end": ("sweep.k", {"knob": "cluster.k", "from": 3}, "sweep.k", "to"),
 }
 
 
@@ -128,6 +139,82 @@ def test_a_typo_is_named_by_the_schema_as_by_the_tool(typo: tuple[str, Any, str,
     said = tool_says(recipe)
     assert said is not None
     assert word in said
+
+
+EXCLUDE = {
+    "sweep": {"k": {"knob": "cluster.k", "values": [2, 3], "from": 2}},
+    "pretrain": {"branches": {"context": {"view": [], "views": {"query": [], "key": []}}}},
+    "embed": {"blocks": [{"model": "random", "arm": "centre"}]},
+}
+
+
+@pytest.mark.parametrize("section", EXCLUDE)
+def test_keys_of_a_table_that_exclude_each_other_are_refused_by_both(section: str) -> None:
+    recipe = {section: EXCLUDE[section]}
+    assert tool_says(recipe) is not None
+    assert not VALIDATOR.is_valid(recipe)
+
+
+def test_a_sweep_of_nothing_is_refused_by_both() -> None:
+    recipe = {"sweep": {"together": True}}
+    assert tool_says(recipe) is not None
+    assert not VALIDATOR.is_valid(recipe)
+
+
+# --- patterns, which are ECMAScript's in editors and Python's here ----------------------------------------------------
+
+
+def patterns(schema: Any = SHIPPED) -> set[str]:
+    """Every pattern of the schema."""
+    if not isinstance(schema, dict | list):
+        return set()
+    own = {schema["pattern"]} if isinstance(schema, dict) and isinstance(schema.get("pattern"), str) else set()
+    return own.union(*map(patterns, schema.values() if isinstance(schema, dict) else schema))
+
+
+def test_no_pattern_has_a_shorthand_that_is_ascii_in_editors_and_unicode_in_python() -> None:
+    assert len(patterns()) > 3
+    for pattern in patterns():
+        assert not re.search(r"\\(?!x[0-9a-f]{2}|u[0-9a-f]{4})[A-Za-z0-9]|\(\?[^:]", pattern), pattern
+
+
+def parts(letters: str, size: int) -> list[str]:
+    return [letters[start : start + size] for start in range(0, len(letters), size)]
+
+
+def test_names_have_the_letters_of_all_scripts() -> None:
+    letters = "".join(re.findall(r"\w", "".join(map(chr, range(sys.maxunicode + 1)))))
+    assert len(letters) > 100_000
+    of_folders = re.compile(SHIPPED["properties"]["name"]["pattern"])
+    of_sweeps = re.compile(SHIPPED["properties"]["sweep"]["propertyNames"]["else"]["pattern"])
+    assert all(of_folders.search(some) for some in parts(letters, 100))
+    assert all(of_sweeps.search("a" + some) for some in parts(letters, 29))
+    ascii_names = [first + second for first in map(chr, range(128)) for second in ("", *map(chr, range(128)))]
+    assert all(bool(NAME.fullmatch(one)) == bool(of_folders.search(one)) for one in ascii_names if one[-1] != "\n")
+
+
+NODE = shutil.which("node")
+TRY_ALL = """
+const {patterns, taken, refused} = JSON.parse(require("fs").readFileSync(0, "utf8"));
+for (const flags of ["", "u"]) {
+  patterns.forEach((one) => new RegExp(one, flags));
+  const name = new RegExp(patterns[0], flags);
+  console.log(taken.every((one) => name.test(one)), refused.some((one) => name.test(one)));
+}
+"""
+
+
+@pytest.mark.skipif(NODE is None, reason="needs node, for the regular expressions of ECMAScript")
+def test_names_with_umlauts_fit_in_ecmascript_too() -> None:
+    name = SHIPPED["properties"]["name"]["pattern"]
+    given = {
+        "patterns": [name, *patterns()],
+        "taken": ["Plätte-ü", "größe", "細胞", "kjerne_ø.2+b", "𐐀", "a" * 100],
+        "refused": ["a b", "a/b", "-a", "", "a\n", "a–b", "a" * 101],
+    }
+    assert NODE is not None
+    said = subprocess.run([NODE, "-e", TRY_ALL], input=json.dumps(given), capture_output=True, text=True, check=True)
+    assert said.stdout == "true false\n" * 2
 
 
 def test_a_schema_is_of_whole_recipes() -> None:

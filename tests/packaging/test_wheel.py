@@ -150,6 +150,7 @@ def test_the_page_of_the_package_leads_to_no_file_that_is_not_there(built: Built
     assert not re.findall(r"\]\((?!http)[^)]*\)|<!--", page)
 
 
+@pytest.mark.timeout(900)  # a build, an installation and a whole chain, beside other tests
 def test_the_tiny_chain_runs_from_the_wheel_without_the_repository(environment: Path) -> None:
     where = "import cellssl; print(cellssl.__file__)"
     imported = run(environment, "python", "-c", where)

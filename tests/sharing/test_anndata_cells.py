@@ -18,11 +18,14 @@ from conftest import REPOSITORY
 from cellssl.artifacts import embeddings
 from cellssl.artifacts.anndata_file import as_json
 from cellssl.artifacts.store import Artifact
+from cellssl.artifacts.tables import read_assignments
 from cellssl.reporting.theme import COLOURS, NO_GROUP
-from cellssl.sharing.cluster_colours import cluster_colour
+from cellssl.sharing.anndata_cells import _normalised
+from cellssl.sharing.cluster_colours import cluster_colour, repeats
 
 PAGE = REPOSITORY / "docs" / "opening-results.md"
 SCANPY, SQUIDPY, PYCYTOMINER, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+READ = PYCYTOMINER.replace("from pycytominer import aggregate, normalize\n", "").partition("features = ")[0]
 AND_PRINT = """
 import json
 import numpy as np
@@ -35,7 +38,6 @@ found = {
     "spatial": cells.obsm["spatial"].tolist(),
     "on_map": int(np.isfinite(cells.obsm["X_map"]).all(1).sum()),
     "from": cells.uns["cellssl"]["fingerprint"],
-    "profiles": list(profiles.shape),
 }
 print(json.dumps(found))
 """
@@ -47,11 +49,9 @@ def exported(artifact: Artifact, chain: Chain, folder: Path) -> Path:
     return folder / "cells.h5ad"
 
 
-def test_anndata_and_pycytominer_read_the_clusters_vectors_and_positions_of_the_artifacts(
-    chain: Chain, tmp_path: Path
-) -> None:
+def test_anndata_reads_the_clusters_vectors_and_positions_of_the_artifacts(chain: Chain, tmp_path: Path) -> None:
     clusters, embed = chain.made("cluster"), chain.made("embed")
-    found = json.loads(printed(PYCYTOMINER + AND_PRINT, folder=exported(clusters, chain, tmp_path).parent))
+    found = json.loads(printed(READ + AND_PRINT, folder=exported(clusters, chain, tmp_path).parent))
     assigned = pd.read_parquet(clusters.file("assignments.parquet"))
     table = pd.read_parquet(embed.file("embeddings.parquet")).set_index("Metadata_cell_id").loc[list(found["clusters"])]
     assert found["clusters"] == dict(zip(assigned["cell_id"], assigned["cluster"], strict=True))
@@ -60,8 +60,15 @@ def test_anndata_and_pycytominer_read_the_clusters_vectors_and_positions_of_the_
     assert np.allclose(found["spatial"], places, rtol=1e-6)
     assert found["colours"] == list(COLOURS[:2])
     assert found["on_map"] == len(pd.read_parquet(clusters.file("map.parquet")))
-    assert found["profiles"] == [len(found["wells"]), 2 + table.filter(like="emb_").shape[1]]
     assert found["from"] == clusters.fingerprint
+
+
+@pytest.mark.soak  # 10 s, most of it to load pycytominer
+def test_pycytominer_makes_profiles_of_wells_as_the_page_shows(chain: Chain, tmp_path: Path) -> None:
+    embed, code = chain.made("embed"), PYCYTOMINER + "\nprint(len(profiles), len(features), profiles.shape[1])"
+    rows, features, columns = map(int, printed(code, folder=exported(embed, chain, tmp_path).parent).split()[-3:])
+    cells = embeddings.read_metadata(embed.file("embeddings.parquet"))
+    assert (rows, columns) == (cells["Metadata_Well"].nunique(), 2 + features)
 
 
 def test_the_normalised_vectors_lie_at_the_distances_that_the_clustering_has_written(
@@ -117,6 +124,20 @@ def test_clusters_have_the_colours_of_the_page_and_differ_also_where_those_repea
     assert [cluster_colour(number) for number in range(8)] == list(COLOURS)
     assert cluster_colour(-1) == NO_GROUP
     assert len({cluster_colour(number) for number in range(-1, 24)}) == 25
+    assert (cluster_colour(8), cluster_colour(24)) == ("#73B1D5", cluster_colour(0))
+    assert repeats(range(-1, 24)) is None
+    assert "from number 24 on" in (repeats([24]) or "")
+
+
+def test_controls_that_the_method_left_out_still_centre_their_plate(chain: Chain) -> None:
+    clusters, embed = chain.made("cluster"), chain.made("embed")
+    names = embeddings.read_metadata(embed.file("embeddings.parquet"))["Metadata_cell_id"]
+    assigned = read_assignments(clusters).set_index("cell_id").loc[names].reset_index()
+    whole = _normalised(clusters, embed, np.ones(len(names), bool), assigned)
+    kept = ~(assigned["drawn"] & ~assigned["scored"]).to_numpy()
+    without = _normalised(clusters, embed, kept, assigned[kept].reset_index(drop=True))
+    assert whole is not None and without is not None and not kept.all()
+    assert np.array_equal(without, whole[kept])
 
 
 @pytest.mark.soak  # 40 s

@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationInfo, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationInfo, model_validator
 
 from cellssl.artifacts.card import NAME as CARD
 from cellssl.artifacts.hub_names import hub_name, is_hub_name
-from cellssl.config.paths import NAME, InputPath
+from cellssl.config.paths import NAME, FolderName, InputPath
 from cellssl.config.settings import CHANGES, SettingsModel
 from cellssl.learning.view import ViewSettings
 from cellssl.stages.pretrain.initial_weights import names_weights_file
@@ -48,12 +48,20 @@ Model = Annotated[str, BeforeValidator(file_or_word)]
 class BlockSettings(SettingsModel):
     """One model of several side by side: a word such as "features", or a table with a name and options."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "dependencies": {
+                "of": {"properties": {"model": False, "arm": False}},
+                "arm": {"properties": {"model": False}},
+            },
+        }
+    )
     of: Model | None = None
     """What a plain word in the list says: a model, another arm of the recipe, or an earlier artifact."""
-    name: str | None = None
+    name: FolderName | None = None
     """The name of the block, which begins the names of its columns; by default the model, the arm or the artifact."""
     model: Model | None = None
-    """The model, as in embed.model; or an earlier embed artifact with the same cells."""
+    """The model, as in embed.model; or an earlier embed artifact with the same cells. Relative paths start as there."""
     arm: str | None = None
     """Another arm of the recipe, whose network or measurements make the block."""
     weight: float = Field(1.0, gt=0)

@@ -40,7 +40,8 @@ class Settings(StageSettings):
     CellProfiler's measurements of the nucleus, and of cell and cytoplasm where cells were segmented; needs
     cellssl[cellprofiler]. `neighbours`: how near and how close-packed the other nuclei of the field are. Anything else
     is an earlier pretrain artifact (folder, card file or fingerprint) or a shared model: its folder, or hf://OWNER/NAME,
-    which is downloaded; @REVISION chooses a branch, tag or commit."""
+    which is downloaded; @REVISION chooses a branch, tag or commit. A relative folder or card file starts from the
+    current folder, a file of weights from that of the recipe."""
     blocks: tuple[BlockField, ...] = ()
     """Several models side by side, in place of one: words as of `model`, names of other arms, earlier artifacts, or
     tables with a name, a weight and options. Every block is an embed artifact of its own; the columns of the joined

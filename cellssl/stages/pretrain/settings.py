@@ -7,10 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cellssl.config import plugins
-from cellssl.config.paths import NAME
+from cellssl.config.paths import NAME, FolderName
 from cellssl.config.settings import NOT_IN_FINGERPRINT, PluginField, SettingsModel
 from cellssl.engine.stage import StageSettings
 from cellssl.engine.weights_cache import Download
@@ -84,6 +84,13 @@ SHORT_NAMES = {"dose": "dose_micromolar", "field": "field_id"}
 class BranchSettings(SettingsModel):
     """Settings of one branch: one loss on one set of views."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"required": ["views"]},
+            "then": {"properties": {"view": False}},
+            "else": {"required": ["view"]},
+        }
+    )
     weight: float = Field(1.0, ge=0)
     """Weight of this branch's loss in the sum of all branches; a branch of weight 0 is not run."""
     view: ViewSettings | None = None
@@ -160,9 +167,9 @@ class Settings(StageSettings):
     """The network: a name, or a table with a name and its settings."""
     init_from: ArtifactOrPath | None = None
     """An earlier pretrain artifact (folder, card file or fingerprint), a shared model (its folder, or hf://OWNER/NAME)
-    or a weights file. Training starts from its encoder; heads, queues, optimiser and step start anew. To continue a
-    stopped training this is not needed."""
-    branches: dict[str, BranchSettings] = Field(default_factory=dict)
+    or a weights file; relative paths start from the folder of the recipe. Training starts from its encoder; heads,
+    queues, optimiser and step start anew. To continue a stopped training this is not needed."""
+    branches: dict[FolderName, BranchSettings] = Field(default_factory=dict)
     """One or several losses, each with its own views; training minimises their weighted sum."""
     input_px: int | None = Field(None, ge=8)
     """Side of the encoder's input in px; by default the side of the crops."""

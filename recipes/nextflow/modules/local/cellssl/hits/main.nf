@@ -21,17 +21,17 @@ process CELLSSL_HITS {
     script:
     def args = task.ext.args ?: ''
     def table = profiles ? "--set hits.table.path=\"\$(readlink -f ${profiles})\"" : ''
-    def results = store ? "--store ${store}" : ''
+    def results = store ? "--store '${store}'" : ''
     prefix = task.ext.prefix ?: "${meta.id}"
     """
     export OMP_NUM_THREADS=${task.cpus}
-    cellssl hits ${recipe} ${results} ${table} ${args} --output ${prefix}/
+    cellssl hits ${recipe} ${results} ${table} ${args} --output '${prefix}/'
     """
 
     stub:
     prefix = task.ext.prefix ?: "${meta.id}"
     """
-    mkdir -p ${prefix}
-    touch ${prefix}/hits.csv ${prefix}/wells.csv ${prefix}/artifact.json
+    mkdir -p '${prefix}'
+    touch '${prefix}/hits.csv' '${prefix}/wells.csv' '${prefix}/artifact.json'
     """
 }

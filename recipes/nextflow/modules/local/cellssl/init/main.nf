@@ -6,11 +6,12 @@ process CELLSSL_INIT {
     container "cellssl:0.2.0"
 
     input:
-    tuple val(meta), path(images, stageAs: 'images/*'), path(platemap)
+    tuple val(meta), path(images, stageAs: 'images/*'), path(platemap, stageAs: 'platemap/*')
 
     output:
     tuple val(meta), path("${prefix}/*.toml"), emit: recipe
     tuple val(meta), path("${prefix}/*.csv"), emit: tables
+    tuple val(meta), path("${prefix}/*.json"), emit: schema
     tuple val("${task.process}"), val('cellssl'), eval('cellssl --version'), topic: versions, emit: versions_cellssl
 
     when:
@@ -21,13 +22,13 @@ process CELLSSL_INIT {
     def compounds = platemap ? "--platemap ${platemap}" : ''
     prefix = task.ext.prefix ?: "${meta.id}"
     """
-    cellssl init ${images} ${compounds} ${args} --out ${prefix}
+    cellssl init ${images} ${compounds} ${args} --out '${prefix}'
     """
 
     stub:
     prefix = task.ext.prefix ?: "${meta.id}"
     """
-    mkdir -p ${prefix}
-    touch ${prefix}/recipe.toml ${prefix}/fields.csv
+    mkdir -p '${prefix}'
+    touch '${prefix}/recipe.toml' '${prefix}/fields.csv' '${prefix}/recipe.schema.json'
     """
 }

@@ -6,7 +6,7 @@ process CELLSSL_RUN {
     container "cellssl:0.2.0"
 
     input:
-    tuple val(meta), path(recipe), path(tables), path(images, stageAs: 'images/*'), path(platemap)
+    tuple val(meta), path(recipe), path(tables), path(images, stageAs: 'images/*'), path(platemap, stageAs: 'platemap/*')
     val store
 
     output:
@@ -25,18 +25,18 @@ process CELLSSL_RUN {
     def args = task.ext.args ?: ''
     def root = images ? "--set fetch.dataset.root=\"\$(readlink -f ${images})\"" : ''
     def compounds = platemap ? "--set fetch.dataset.platemap=\"\$(readlink -f ${platemap})\"" : ''
-    def results = store ? "--store ${store}" : ''
+    def results = store ? "--store '${store}'" : ''
     def device = task.accelerator ? '--device cuda' : ''
     prefix = task.ext.prefix ?: "${meta.id}"
     """
     export OMP_NUM_THREADS=${task.cpus}
-    cellssl run ${recipe} ${results} ${root} ${compounds} ${device} --jobs ${task.cpus} ${args} --output ${prefix}/
+    cellssl run ${recipe} ${results} ${root} ${compounds} ${device} --jobs ${task.cpus} ${args} --output '${prefix}/'
     """
 
     stub:
     prefix = task.ext.prefix ?: "${meta.id}"
     """
-    mkdir -p ${prefix}/figures
-    touch ${prefix}/report.html ${prefix}/scores.csv ${prefix}/hits.csv ${prefix}/artifact.json
+    mkdir -p '${prefix}/figures'
+    touch '${prefix}/report.html' '${prefix}/scores.csv' '${prefix}/hits.csv' '${prefix}/artifact.json'
     """
 }
