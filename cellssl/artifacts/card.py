@@ -88,9 +88,12 @@ def read_card(path: Path) -> Card:
         raw = read_json(file, follow=not in_folder)  # the card of a folder is no link to a file elsewhere
         card = _checked(file, raw)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        in_store = FINGERPRINT.match(path.name) and KIND.fullmatch(path.parent.name) and path.parent.name != "shared"
         raise IntegrityError(
             f"{file} is not the card of an artifact: {reason_of(error)}",
-            hint="make the artifact again with --force",
+            hint="make the artifact again with --force"
+            if in_store or not in_folder
+            else f"get the folder {path} again from where it came",
         ) from error
     return card
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from cellssl.artifacts.store import Artifact
+from cellssl.artifacts.card import is_shared_model
+from cellssl.artifacts.store import Artifact, cure_of_shared
 from cellssl.bounded import parse_json, read_bytes, read_json
 from cellssl.errors import IntegrityError, reason_of
 
@@ -21,10 +22,10 @@ Built = TypeVar("Built")
 
 def not_as_written(artifact: Artifact, name: str, why: str) -> IntegrityError:
     """Return the error for a file of an artifact, or a part of its card, that holds something that no stage writes."""
-    return IntegrityError(
-        f"{artifact.path / name} is not as a stage writes it: {why}",
-        hint="make the artifact again with --force, or get it again from where it came from",
-    )
+    cure = "make the artifact again with --force, or get it again from where it came from"
+    if is_shared_model(artifact.card):
+        cure = cure_of_shared(artifact.path)
+    return IntegrityError(f"{artifact.path / name} is not as a stage writes it: {why}", hint=cure)
 
 
 def read_json_file(artifact: Artifact, name: str) -> Any:

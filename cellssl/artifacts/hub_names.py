@@ -14,6 +14,8 @@ from cellssl.errors import UsageError
 PREFIX = "hf://"
 FOLDER = "weights/huggingface"
 """Folder of a store for models of a hub: OWNER--NAME/COMMIT."""
+SHARED = "weights/shared"
+"""Folder of a store for the shared models that results of the store stand on: FINGERPRINT."""
 PINS = "commits.json"
 """File beside the commits of a model: revision -> the commit that stands for it until it is downloaded anew."""
 NEWEST = "main"
@@ -73,7 +75,10 @@ def hub_name(text: str) -> HubName:
     parts = place.split("/")
     is_name = text.startswith(PREFIX) and len(parts) == 2 and all(map(_is_part, parts))
     if not is_name or (at and (not REVISION.fullmatch(revision) or ".." in revision)):
-        raise ValueError(f"{text!r} is not of the form hf://OWNER/NAME or hf://OWNER/NAME@REVISION")
+        raise ValueError(
+            "a model of a hub is not of the form hf://OWNER/NAME or hf://OWNER/NAME@REVISION, such as "
+            "hf://some-lab/nuclei-resnet50"
+        )
     return HubName(parts[0], parts[1], revision or NEWEST)
 
 
@@ -115,6 +120,11 @@ def name_of_folder(folder: Path) -> HubName | None:
     return HubName(owner, name, folder.name)
 
 
+def is_kept(folder: Path) -> bool:
+    """Return whether a folder is the copy of a shared model that a store keeps."""
+    return folder.parts[-3:-1] == tuple(SHARED.split("/"))
+
+
 def folder_to_read(text: str, roots: Sequence[Path]) -> Path:
     """Return the folder of a model that a user names.
 
@@ -123,7 +133,7 @@ def folder_to_read(text: str, roots: Sequence[Path]) -> Path:
     try:
         name = hub_name(text)
     except ValueError as error:
-        raise UsageError(str(error), hint="such as hf://some-lab/nuclei-resnet50") from error
+        raise UsageError(f"{error}, got {text!r}", hint="correct the name") from error
     folder = downloaded(name, roots)
     if folder is None:
         raise NotDownloadedError(

@@ -18,7 +18,7 @@ from cellssl.artifacts.card import BY_RECIPE, FINGERPRINT, Card, FileEntry, is_i
 from cellssl.artifacts.hash_cache import FOLDER as HASHES
 from cellssl.artifacts.hash_cache import HashCache
 from cellssl.artifacts.hashing import Hashed, identity_of, sha256_of
-from cellssl.artifacts.hub_names import folder_to_read, is_hub_name
+from cellssl.artifacts.hub_names import folder_to_read, is_hub_name, is_kept, name_of_folder
 from cellssl.artifacts.locks import Lock, LockHolder, hold_lock, this_process
 from cellssl.artifacts.looks import card_in, lost_in
 from cellssl.artifacts.naming import is_like_a_card, kind_and_fingerprint, no_artifact, what_to_give
@@ -79,7 +79,7 @@ class Artifact:
 
     def _cure(self) -> str:
         if cards.is_shared_model(self.card):
-            return f"remove {self.path}, and get that model again from where it came"
+            return cure_of_shared(self.path)
         return f"{command_again(self.path, self.card)} makes it again"
 
     def plain_fault(self, name: str) -> str:
@@ -88,7 +88,7 @@ class Artifact:
         if entry is None or not path.is_file():
             return "is missing"
         if self._is_link_outside(path):
-            return "is a link out of the store"
+            return f"is a link out of {'the store' if self._lies_in_store() else 'its folder'}"
         size = path.stat().st_size
         return "" if size == entry.bytes else f"is {size:,} bytes long, not {entry.bytes:,}"
 
@@ -102,8 +102,11 @@ class Artifact:
 
     def _is_link_outside(self, path: Path) -> bool:
         # a folder that bears another name does not lie in a store: then nothing outside it belongs to it
-        in_store = self.path.parts[-2:] == (self.card.kind, self.card.fingerprint)
-        return not path.resolve().is_relative_to((self.path.parents[1] if in_store else self.path).resolve())
+        root = self.path.parents[1] if self._lies_in_store() else self.path
+        return not path.resolve().is_relative_to(root.resolve())
+
+    def _lies_in_store(self) -> bool:
+        return self.path.parts[-2:] == (self.card.kind, self.card.fingerprint)
 
     def check_still_there(self) -> None:
         """Raise FailedError where its folder has been moved away since it was found."""
@@ -128,6 +131,13 @@ class Artifact:
             return sha256_of(self.path / name) == self.card.files[name].sha256
         except OSError:
             return False
+
+
+def cure_of_shared(folder: Path) -> str:
+    """Return the cure for a shared model that is damaged: the store's own copy may go, a folder of the user may not."""
+    if is_kept(folder) or name_of_folder(folder):
+        return f"remove {folder}, and get that model again from where it came"
+    return f"get the folder {folder} again from where it came"
 
 
 def has_marker(root: Path) -> bool:

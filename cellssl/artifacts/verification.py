@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from cellssl.artifacts import card as cards
-from cellssl.artifacts.card import FINGERPRINT, PARTS, is_identity, kind_of_input
+from cellssl.artifacts.card import FINGERPRINT, PARTS, is_identity, is_shared_model, kind_of_input
 from cellssl.artifacts.hashing import hash_files, identity_of
+from cellssl.artifacts.hub_names import SHARED, is_kept
 from cellssl.artifacts.remake import command_again
-from cellssl.artifacts.store import OTHER_BYTES, Artifact, Store
+from cellssl.artifacts.store import OTHER_BYTES, Artifact, Store, cure_of_shared
 from cellssl.artifacts.tables import read_table
 from cellssl.bounded import read_json
 from cellssl.config.recipe import CHAIN
@@ -93,7 +94,7 @@ def verify(folders: Sequence[Path], store: Store, *, shallow: bool) -> Generator
 
 def _order_of_cures(fault: Fault) -> tuple[int, Path, Path]:
     """Return a key by which what others are made of comes first: its cure must be followed first."""
-    kind = fault.artifact.parent.name
+    kind = "pretrain" if is_kept(fault.artifact) else fault.artifact.parent.name
     return CHAIN.index(kind) if kind in CHAIN else len(CHAIN), fault.artifact, fault.file
 
 
@@ -183,10 +184,17 @@ class _Walk:
         file = folder / cards.NAME
         again = f"cellssl {folder.parent.name} RECIPE --store {shlex.quote(str(folder.parents[1]))} --force"
         cure = f"{again} makes it again" if "--force" in error.hint else error.hint
+        if is_kept(folder):
+            cure = cure_of_shared(folder)
         self.findings.faults.append(Fault(file, folder, error.message.removeprefix(f"{file} "), cure))
 
     def _follow(self, artifact: Artifact) -> None:
-        """Add the parts and inputs of an artifact to those that are left; note those that are in no known store."""
+        """Add the parts and inputs of an artifact to those that are left; note those that are in no known store.
+
+        A shared model stands alone.
+        """
+        if is_shared_model(artifact.card):
+            return
         for plate, fingerprint in self._parts(artifact):
             found = self._find(artifact, artifact.card.kind, fingerprint)
             if found is None:
@@ -209,7 +217,9 @@ class _Walk:
         if not is_identity(kind, fingerprint):
             return None
         roots = dict.fromkeys((artifact.path.parents[1], self.store.root, *self.store.upstreams))
-        folders = (root / kind / fingerprint for root in roots)
+        folders = [root / kind / fingerprint for root in roots]
+        if kind == "pretrain":
+            folders += [root / SHARED / fingerprint for root in roots]
         return next((folder for folder in folders if (folder / cards.NAME).is_file()), None)
 
     def _parts(self, artifact: Artifact) -> list[tuple[str, Any]]:
@@ -278,6 +288,8 @@ def _is_whole(artifact: Artifact, name: str) -> bool:
 
 
 def _cure(folder: Path, card: cards.Card) -> str:
+    if is_shared_model(card):
+        return cure_of_shared(folder)
     if ".aside-" in folder.name:
         return "it was set aside by --force and nothing needs it; cellssl gc --yes removes it"
     return f"{command_again(folder, card)} makes it again"

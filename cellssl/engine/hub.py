@@ -7,6 +7,7 @@ come by our own transfer, which can be stopped and resumed at any time and write
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +21,8 @@ from cellssl.artifacts.hashing import sha256_of
 from cellssl.artifacts.hub_names import COMMIT, PINS, HubName, downloaded, hub_name, pins
 from cellssl.artifacts.locks import hold_lock
 from cellssl.artifacts.naming import of_another_program
-from cellssl.artifacts.shared_models import write_card
-from cellssl.artifacts.store import Store
+from cellssl.artifacts.shared_models import model_to_use, write_card
+from cellssl.artifacts.store import Artifact, Store
 from cellssl.disk import faults_explained
 from cellssl.engine.build import RunContext
 from cellssl.engine.weights_cache import Download
@@ -65,16 +66,21 @@ def fetch_model(name: HubName, context: RunContext) -> Generator[Event, None, Pa
         target = folder / commit
         if not (target / NAME).is_file():
             yield Note(f"downloading {name.at(commit)}")
-            yield from _download(hub, name.at(commit), target)
-        elif not name.is_commit:
-            yield Note(f"{name} is {name.at(commit)}, which is there")
+            yield from _download(hub, name.at(commit), target, context.store)
+        else:
+            model_to_use(Artifact(target, read_card(target)), context.store)
+            if not name.is_commit:
+                yield Note(f"{name} is {name.at(commit)}, which is there")
         if not name.is_commit:
             write_text(folder / PINS, json.dumps({**pins(name, root), name.revision: commit}, sort_keys=True) + "\n")
     return target
 
 
-def _download(hub: Hub, name: HubName, target: Path) -> Generator[Event, None, None]:
-    """Download the card and the weights to `target`, which appears when both are there and compared."""
+def _download(hub: Hub, name: HubName, target: Path, store: Store) -> Generator[Event, None, None]:
+    """Download the card and the weights to `target`, which appears when both are there and compared.
+
+    Whether results of the store stand on other weights of the same fingerprint is known from the card.
+    """
     incoming = target.with_name(f"incoming-{target.name}")
     incoming.mkdir(parents=True, exist_ok=True)
     size = yield from hub.size(name, NAME)
@@ -83,6 +89,11 @@ def _download(hub: Hub, name: HubName, target: Path) -> Generator[Event, None, N
     (incoming / NAME).unlink(missing_ok=True)
     yield from hub.download(name, NAME, incoming / NAME)
     card = _read_card(name, incoming)
+    try:
+        model_to_use(Artifact(target, card), store)
+    except IntegrityError:
+        shutil.rmtree(incoming, ignore_errors=True)
+        raise
     weights, entry = SHARED_ENCODER, card.files[SHARED_ENCODER]
     file = incoming / weights
     if not (file.is_file() and sha256_of(file) == entry.sha256):

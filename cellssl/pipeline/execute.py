@@ -13,6 +13,7 @@ from cellssl.engine.plate_parts import names_of_parts
 from cellssl.engine.stage import stage_module
 from cellssl.errors import IntegrityError, UsageError
 from cellssl.pipeline.planned import Planned
+from cellssl.stages.embed.models import check_weights
 
 
 def make(planned: Planned, context: RunContext) -> Build:
@@ -26,7 +27,7 @@ def make(planned: Planned, context: RunContext) -> Build:
         check_no_shared_one(planned.fingerprint, context.store)
     for name, artifact in inputs.items():
         if is_shared_model(artifact.card):
-            inputs[name] = keep(artifact, context.store, wait=context.wait, waiting=context.waiting)
+            inputs[name] = keep(artifact, context.store, check_weights, wait=context.wait, waiting=context.waiting)
     work = stage_module(planned.stage).run
     return (yield from find_or_make(planned.card, planned.settings, inputs, context, planned.seed, work))
 

@@ -14,7 +14,7 @@ from cellssl.artifacts.contents import metrics_of, section_of
 from cellssl.artifacts.store import Artifact, Store
 from cellssl.counting import counted
 from cellssl.errors import CellsslError
-from cellssl.sharing.model_config import scales_of_plates, without_folders
+from cellssl.sharing.model_config import done_before, scales_of_plates, without_folders
 from cellssl.sharing.model_scores import METRICS, Table, scores_of
 from cellssl.sharing.request import Export
 from cellssl.stages.shared import preparation
@@ -158,11 +158,12 @@ def _use(job: Export, *, with_onnx: bool) -> Iterator[str]:
     yield "## How to use it"
     yield "With torch and safetensors alone, in this folder:"
     yield fenced(
-        "from load_model import embed\n\nvectors = embed(crops, low, high)  # (n, channels, y, x), raw grey values",
-        "python",
+        "from load_model import embed\n\nvectors = embed(crops, low, high)  # (n, channels, y, x), see below", "python"
     )
     yield (
-        'From another folder, add this one to the path first: `sys.path.insert(0, "FOLDER")`. `network.py` is the '
+        'From another folder, add this one to the path first: `sys.path.insert(0, "FOLDER")`. Load a second one in the '
+        "same program by its path, because Python keeps the first `load_model`: "
+        '`embed_other = runpy.run_path("FOLDER/load_model.py")["embed"]`. `network.py` is the '
         "network in plain torch, `preprocess.py` the scaling and the resizing; read them before you run them, as any "
         "program from elsewhere."
     )
@@ -175,15 +176,20 @@ def _use(job: Export, *, with_onnx: bool) -> Iterator[str]:
 
 def _input(model: Artifact, store: Store) -> Iterator[str]:
     found, expected = pretrain_metrics(model), preparation.of_model(model, store)
+    done = done_before(expected)
     yield "## What it expects"
     sizes = ", ".join(f"{size:g}" for size in expected.get("pixel_um", []))
     lines = [
         f"- Channels in this order: {', '.join(map(plain, found.channels))}.",
         f"- Crops of {found.crop_px} px with the nucleus in the middle"
         + (f", pixels of {sizes} µm." if sizes else "; the size of a pixel is not known."),
-        "- Raw grey values, and for every channel the two that become black (`low`) and white (`high`). They belong to "
-        "a plate: measure them on the control cells of **your** plate. cellssl does it (`cellssl run RECIPE --to "
-        "segment`), and writes them to scale.parquet.",
+        *(
+            f"- **Before the scaling:** {sentence} Do the same to yours: other crops give other vectors."
+            for sentence in done
+        ),
+        f"- {'Grey values of such crops' if done else 'Raw grey values'}, and for every channel the two that become "
+        "black (`low`) and white (`high`). They belong to a plate: measure them on control cells of **your** plate. "
+        "cellssl does it (`cellssl run RECIPE --to segment`), and writes them to scale.parquet.",
     ]
     yield "\n".join(lines)
     yield from _scale_words(expected)

@@ -28,12 +28,26 @@ KEPT_OF_RUN = (
 """What a shared card says of the run; not its host, its date and its platform, which name a person's machine."""
 SCALE_RULE = (
     "per plate and channel: grey = round(clip((raw - low) / (high - low), 0, 1) * 255) / 255, rounding half to even; "
-    "a channel with high <= low becomes 0"
+    "a channel with high = low becomes 0, and preprocess.py refuses high < low"
 )
 RESIZE_RULE = (
     "bilinear between pixel centres, edge repeated; a crop that becomes more than two times smaller is averaged over "
     "whole squares first; preprocess.py does it"
 )
+
+DONE_BEFORE = {
+    ("illumination", "mean"): (
+        "The illumination of every image was corrected: it was divided by a flat field, the blurred mean image of its "
+        'plate, site and channel (`segment.illumination = "mean"`).'
+    ),
+    ("crop_mask", "cell"): 'Every pixel of a crop outside its own cell was set to 0 (`segment.crop_mask = "cell"`).',
+    ("crop_mask", "nucleus"): (
+        'Every pixel of a crop outside its own nucleus was set to 0 (`segment.crop_mask = "nucleus"`).'
+    ),
+    ("border", "pad"): 'What of a crop lies beyond the image is 0 (`segment.border = "pad"`).',
+    ("border", "drop"): 'Cells whose crop leaves the image were left out (`segment.border = "drop"`).',
+}
+"""Setting of `segment` and its value -> what that does; the other values leave a crop as the microscope gives it."""
 
 
 def config(model: Artifact, features: int) -> dict[str, Any]:
@@ -72,6 +86,14 @@ def preprocessing(model: Artifact, store: Store) -> dict[str, Any]:
         "expects": without_folders(expected),
         "plates": scales_of_plates(model, store),
     }
+
+
+def done_before(expected: Mapping[str, Any]) -> list[str]:
+    """Return in sentences what was done to images and crops of the training that preprocess.py does not do."""
+    sentences = [sentence for (name, value), sentence in DONE_BEFORE.items() if expected.get(name) == value]
+    blur_px = expected.get("illumination_blur_px")
+    blurred = f" (Gaussian, standard deviation {blur_px:g} px)" if isinstance(blur_px, int | float) else ""
+    return [sentence.replace("the blurred mean image", f"the blurred{blurred} mean image") for sentence in sentences]
 
 
 def scales_of_plates(model: Artifact, store: Store) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from cellssl.artifacts.card import NAME, Card, FileEntry, read_card
 from cellssl.artifacts.store import Artifact
 from cellssl.disk import faults_explained
 from cellssl.errors import CellsslError, UsageError
-from cellssl.events import Event, Note, Progress, Started
+from cellssl.events import Event, Note, Progress
 from cellssl.files import UNFINISHED, atomic_path, remove_unfinished
 from cellssl.sharing.model_config import config, json_text, preprocessing, shared_card
 from cellssl.sharing.request import Export
@@ -61,7 +61,9 @@ def export(job: Export) -> Iterator[Event]:
     before = _earlier_export(job.folder)
     if before is not None and before.fingerprint != job.artifact.fingerprint:
         yield Note(f"{job.folder} held the model {before.fingerprint}; it now gets {job.artifact.fingerprint}")
-    yield Started(0, len(NAMES), "files")
+    yield Note(
+        "the network is written as plain torch" + (" and as ONNX" if with_onnx else "") + "; it may take a minute"
+    )
     contents = _contents(job, with_onnx=with_onnx)
     kept = _changed_by_hand(job.folder / MODEL_CARD, before)
     if kept:

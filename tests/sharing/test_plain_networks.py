@@ -18,7 +18,7 @@ FOLDER = "cellssl.learning.encoders"
 NAMES = plugins.names(FOLDER)
 REQUIRED = {"timm": {"model": "test_efficientnet"}}
 """Settings without a default."""
-QUICK = ("small", "vit")
+QUICK = ("small", "resnet18")
 WAYS = [{}, {"standardise": True}, {"channels": "each", "standardise": True}]
 """How crops enter a network."""
 

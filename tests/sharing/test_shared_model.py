@@ -2,10 +2,13 @@
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import tomllib
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +16,16 @@ import pytest
 import torch
 from chain import Chain, say
 from conftest import REPOSITORY
+from safetensors.torch import load_file, save_file
 
 from cellssl.artifacts import embeddings
 from cellssl.artifacts.card import read_card
-from cellssl.artifacts.store import Artifact
+from cellssl.artifacts.store import Artifact, Store
 from cellssl.artifacts.tables import read_cells
 from cellssl.imaging.scaling import scaled
 from cellssl.learning.embed import EmbeddingViews, embed
 from cellssl.sharing import model_card
+from cellssl.sharing.request import Export
 from cellssl.stages.embed.models import load_encoder
 from cellssl.stages.pretrain.settings import Settings
 
@@ -35,6 +40,11 @@ class Nothing(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Nothing())
 """
 """What begins a program in which some libraries are not installed."""
+OF_TWO = """
+assert np.abs(embed_other(crops, low, high).numpy()).max() == 0
+assert np.array_equal(embed(crops, low, high).numpy(), vectors)
+"""
+"""What is true of two models in one program, where the weights of the other one are 0."""
 OURS = ("cellssl", "torchvision", "timm")
 
 
@@ -88,13 +98,14 @@ def test_the_page_opens_it_in_plain_torch_with_the_vectors_that_cellssl_wrote(
     levels = [[one[name] for one in plates] for name in ("low", "high")]
     program = re.sub(r"^low, high = .*", f"low, high = {levels}", shown(0), flags=re.MULTILINE)
     program += "assert np.array_equal(embed(crops[:1], low, high).shape, (1, 16))\n"
+    program += shown(1).replace("other-model", str(other_model(shared, tmp_path))) + OF_TWO
     found = run_as_shown(tmp_path, shared, crops, program, without=(*OURS, "pandas", "scipy"))
     assert len(found) > 300 and np.abs(found - vectors).max() < 1e-4
 
 
 @pytest.mark.parametrize(
     ("number", "without"),
-    [pytest.param(0, (), marks=pytest.mark.soak), (1, ("torch", "safetensors", "onnx"))],  # torch: 4 s to import
+    [pytest.param(0, (), marks=pytest.mark.soak), (2, ("torch", "safetensors", "onnx"))],  # torch: 4 s to import
     ids=["torch", "onnxruntime"],
 )
 def test_the_page_opens_it_with_the_vectors_of_cellssl_for_real_crops(
@@ -106,6 +117,48 @@ def test_the_page_opens_it_with_the_vectors_of_cellssl_for_real_crops(
     ours = vectors_of_cellssl(chain.made("pretrain"), crops)
     assert ours.std(axis=0).max() > 1e-3
     assert np.abs(found - ours).max() < 1e-4
+
+
+def other_model(shared: Path, place: Path) -> Path:
+    """A copy of the folder whose weights are 0, with weights of no use beside them."""
+    other = shutil.copytree(shared, place / "other")
+    weights = load_file(other / "model.safetensors")
+    shutil.copy(other / "model.safetensors", other / "backup.safetensors")
+    save_file({name: torch.zeros_like(one) for name, one in weights.items()}, other / "model.safetensors")
+    return other
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_refused"),
+    [
+        ([1, 2, 3], [2, 3, 4], False),
+        ([1, 2, 3], [1, 3, 4], False),
+        ([1, 2, 3], [2, 1, 4], True),
+        ([1] * 3, [1] * 3, True),
+    ],
+)
+def test_exchanged_levels_are_refused_and_an_empty_channel_is_not(
+    shared: Path, low: list[int], high: list[int], is_refused: bool
+) -> None:
+    prepared = runpy.run_path(str(shared / "preprocess.py"))["prepared"]
+    expected = json.loads((shared / "preprocessor_config.json").read_text())
+    with pytest.raises(ValueError, match="high must be above low") if is_refused else nullcontext():
+        prepared(np.zeros((1, 3, 48, 48)), low, high, expected, np)
+
+
+def test_a_model_card_says_what_was_done_to_crops_before_the_scaling(chain: Chain, shared: Path) -> None:
+    model = chain.made("pretrain")
+    assert "Raw grey values" in (shared / "README.md").read_text()
+    expects = {**model.card.metrics["expects"], "crop_mask": "cell", "illumination": "mean", "border": "pad"}
+    expects["illumination_blur_px"] = 50.0
+    card = replace(model.card, metrics={**model.card.metrics, "expects": expects})
+    text = model_card.model_card(
+        Export(Artifact(model.path, card), Store(chain.root), shared, ("model",), None), 16, with_onnx=False
+    )
+    for words in ("Raw grey values", "mirrored"):
+        assert words not in text
+    for words in ('crop_mask = "cell"', 'illumination = "mean"', 'border = "pad"', "standard deviation 50 px"):
+        assert words in text
 
 
 def test_the_onnx_file_describes_itself_and_names_no_folder_of_this_machine(shared_with_onnx: Path) -> None:

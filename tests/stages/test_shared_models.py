@@ -4,6 +4,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from cellssl.artifacts.card import Card, FileEntry, read_card
 from cellssl.artifacts.hashing import sha256_of
 from cellssl.artifacts.hub_names import hub_name
+from cellssl.artifacts.shared_models import model_to_use
 from cellssl.artifacts.store import Store
 from cellssl.datasets.transfer.threads import result_of
 from cellssl.engine.build import RunContext
@@ -112,6 +114,65 @@ def test_other_weights_under_the_fingerprint_of_a_model_of_the_store_are_refused
     assert chain.say("status", *with_model(shared)).code == 0
 
 
+def with_other_card(shared: Path, folder: Path, **metrics: object) -> Path:
+    """Return a folder of the same weights whose card says something else of the cells."""
+    shutil.copytree(shared, folder)
+    card = read_card(folder)
+    list_files(folder, replace(card, metrics={**card.metrics, **metrics}))
+    return folder
+
+
+def test_the_same_weights_with_another_card_are_refused(
+    chain: Chain, elsewhere: Chain, shared: Path, tmp_path: Path
+) -> None:
+    stranger = with_other_card(shared, tmp_path / "stranger", input_px=40)
+    for known in (chain, elsewhere):
+        assert known.say("embed", *with_model(shared)).code == 0
+        said = known.say("status", *with_model(stranger))
+        assert said.code == 5 and "another card (it differs in metrics.input_px)" in said.err, said.err
+    store = Store(elsewhere.root)
+    shutil.rmtree(elsewhere.root / "embed")
+    with pytest.raises(IntegrityError) as caught:
+        model_to_use(store.resolve(stranger, ("pretrain",)), store)
+    assert "nothing there stands on the other one, remove" in caught.value.hint
+
+
+def test_a_path_in_a_card_counts_by_its_last_part(shared: Path, tmp_path: Path) -> None:
+    card = read_card(shared)
+    kept, store = tmp_path / "store" / "weights" / "shared" / card.fingerprint, Store(tmp_path / "store")
+    shutil.copytree(shared, kept)
+    list_files(kept, replace(card, section={**card.section, "init_from": "/home/ann/theirs.pth"}))
+    for name, is_same in (("theirs.pth", True), ("mine.pth", False)):
+        list_files(shared, replace(card, section={**card.section, "init_from": name}))
+        with nullcontext() if is_same else pytest.raises(IntegrityError, match=r"section\.init_from"):
+            model_to_use(store.resolve(shared, ("pretrain",)), store)
+
+
+@pytest.mark.parametrize("fault", ["header", "channels"])
+def test_nothing_is_kept_of_a_folder_whose_weights_do_not_fit(
+    elsewhere: Chain, shared: Path, tmp_path: Path, fault: str
+) -> None:
+    true = shutil.copytree(shared, tmp_path / "true")
+    if fault == "header":
+        (shared / "model.safetensors").write_bytes((2**40).to_bytes(8, "little") + b"{}")
+    card = read_card(shared)
+    changed = {} if fault == "header" else {"encoder": {**card.section["encoder"], "widths": [8, 24]}}
+    list_files(shared, replace(card, section={**card.section, **changed}))
+    said = elsewhere.say("embed", *with_model(shared))
+    assert said.code == 5 and f"cure: get the folder {shared} again from where it came" in said.err, said.err
+    assert not list(elsewhere.root.glob("weights/shared/*/*"))
+    assert elsewhere.say("status", *with_model(true)).code == 0
+
+
+def test_verify_reads_the_model_that_the_store_keeps(elsewhere: Chain, shared: Path) -> None:
+    made = elsewhere.say("embed", *with_model(shared)).line
+    (kept,) = elsewhere.root.glob("weights/shared/*/model.safetensors")
+    assert say("verify", made, "--store", elsewhere.root).code == 0
+    kept.write_bytes(kept.read_bytes()[:-1] + b"\x01")
+    said = say("verify", made, "--store", elsewhere.root)
+    assert said.code == 5 and f"remove {kept.parent}, and get that model again" in said.err + said.out
+
+
 def test_a_training_does_not_take_the_name_of_a_shared_model(elsewhere: Chain, shared: Path) -> None:
     elsewhere.say("embed", *with_model(shared))
     said = elsewhere.say("pretrain")
@@ -126,7 +187,10 @@ def test_bytes_that_differ_from_the_card_of_a_shared_folder_are_exit_5(elsewhere
     assert said.code == 5 and "does not have the bytes that its card lists" in said.err
     shutil.move(weights, shared.parent / "outside")
     weights.symlink_to(shared.parent / "outside")
-    assert "is a link out of" in elsewhere.say("embed", *with_model(shared)).err
+    said = elsewhere.say("embed", *with_model(shared))
+    assert "is a link out of its folder" in said.err and "remove" not in said.err
+    (shared / "artifact.json").write_text("{}")
+    assert f"get the folder {shared} again" in elsewhere.say("status", *with_model(shared)).err
 
 
 @pytest.mark.parametrize("setting", ["embed.model", "pretrain.init_from"])
@@ -193,6 +257,30 @@ def test_a_model_of_a_hub_is_downloaded_once_and_stays_at_its_commit_until_docto
     assert f"downloading {name}@{second}" in said.err
     assert "hf_secret" not in said.err + said.out + "".join(one.read_text() for one in folder.parent.rglob("*.json"))
     assert served.tokens == {"Bearer hf_secret"}
+
+
+def test_a_newest_commit_with_other_weights_leaves_the_former_one_in_use(
+    elsewhere: Chain, shared: Path, served: HubBehaviour, tmp_path: Path
+) -> None:
+    name, first = f"hf://{MODEL}", served.newest[MODEL]
+    assert elsewhere.say("embed", *with_model(name)).code == 0
+    second = served.publish(MODEL, with_other_weights(shared, tmp_path / "retrained"))
+    said = elsewhere.say("doctor", *with_model(name), "--download")
+    assert said.code == 5 and f"{name}@{second} has the fingerprint" in said.err and f"name {name}@{first}" in said.err
+    assert not any(second in path and path.endswith(".safetensors") for path, _ in served.requests)
+    for known in (name, f"{name}@{first}"):
+        assert elsewhere.say("status", *with_model(known)).code == 0
+    assert [one.name for one in (elsewhere.root / "weights" / "huggingface").glob("*/*") if one.is_dir()] == [first]
+
+
+def test_a_commit_that_nothing_stands_on_stands_in_no_one_s_way(
+    shared: Path, served: HubBehaviour, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    fetch(store.root)
+    stranger = with_other_weights(shared, tmp_path / "stranger")
+    for folder in (stranger, shared):
+        assert model_to_use(store.resolve(folder, ("pretrain",)), store).path == folder
 
 
 def test_a_download_goes_on_where_it_broke_off_and_a_busy_hub_is_asked_again(

@@ -9,7 +9,7 @@ from cellssl.artifacts.card import SHARED_ENCODER, is_shared_model
 from cellssl.artifacts.contents import not_as_written
 from cellssl.artifacts.store import Artifact
 from cellssl.config.plugins import did_you_mean
-from cellssl.errors import UsageError
+from cellssl.errors import IntegrityError, UsageError
 from cellssl.stages.embed.settings import Settings
 from cellssl.stages.pretrain.card_settings import pretrain_settings
 from cellssl.stages.shared.card_shapes import pretrain_metrics, pretrain_section
@@ -81,16 +81,35 @@ def load_encoder(model: Artifact, network: str, step: str = "lowest") -> Any:
 
 
 def _with_weights(model: Artifact, path: Path, build: Callable[[], Network]) -> Network:
-    """Build a network, and load its weights from `path`, a file of its artifact.
+    """Build a network, and load its weights from `path`, a file of its artifact."""
+    tensors = _fitting_tensors(model, path, build)
+    network = build()
+    network.load_state_dict(tensors)
+    return network
 
-    Raises IntegrityError where the file does not hold exactly its tensors. That is found before the network takes any
+
+def check_weights(model: Artifact) -> None:
+    """Raise IntegrityError where the file of a shared model does not hold the weights of the network in its card."""
+    from cellssl.stages.pretrain.networks import uninitialised_encoder
+
+    encoder, channels = pretrain_settings(model, *BUILT_FROM).encoder, len(pretrain_metrics(model).channels)
+    _fitting_tensors(model, model.file(SHARED_ENCODER), lambda: uninitialised_encoder(encoder, channels))
+
+
+def _fitting_tensors(model: Artifact, path: Path, build: Callable[[], nn.Module]) -> dict[str, Any]:
+    """Return the tensors in a file of an artifact.
+
+    Raises IntegrityError where they are not exactly those of the network. That is found before the network takes any
     memory: the card says how large it is, and anyone may have written it.
     """
     import torch
 
     from cellssl.learning.weight_files import mismatches, read_tensors
 
-    tensors = read_tensors(path)
+    try:
+        tensors = read_tensors(path)
+    except IntegrityError as error:
+        raise not_as_written(model, path.name, error.message) from error
     with torch.device("meta"):  # shapes without numbers
         expected = build().state_dict()
     faults = mismatches(tensors, expected)
@@ -101,9 +120,7 @@ def _with_weights(model: Artifact, path: Path, build: Callable[[], Network]) -> 
     ]
     if faults:
         raise not_as_written(model, path.name, f"it does not fit the settings in its card: {'; '.join(faults[:3])}")
-    network = build()
-    network.load_state_dict(tensors)
-    return network
+    return tensors
 
 
 def load_projectors(model: Artifact, in_dim: int, branch: str | None, step: str = "lowest") -> list[Objective]:
