@@ -12,8 +12,7 @@ READ_H5AD = "anndata>=0.12,<0.13" "pandas<3" pytz tzdata array-api-compat legacy
 
 install: $(STAMP)
 
-# what is imported is compiled then; compiling all that is installed takes a minute and more
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
