@@ -135,7 +135,7 @@ def test_a_linter_of_dockerfiles_finds_nothing() -> None:
 
 
 def as_unknown_user(code: str, folder: Path) -> str:
-    """What Python code prints, run by a user whom the system does not know."""
+    """What Python code prints, run by a user without an entry in the list of users."""
     if subprocess.run([*UNKNOWN, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("no user namespace can be made here")
     unset = {"MPLCONFIGDIR", "NUMBA_CACHE_DIR"}

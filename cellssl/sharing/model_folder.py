@@ -11,7 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellssl.artifacts.card import NAME, Card, FileEntry, read_card
+from cellssl.artifacts.card import NAME, SHARED_ENCODER, Card, FileEntry, read_card
+from cellssl.artifacts.shared_models import encoder_file
 from cellssl.artifacts.store import Artifact
 from cellssl.disk import faults_explained
 from cellssl.errors import CellsslError, UsageError
@@ -24,7 +25,7 @@ from cellssl.stages.shared.card_shapes import pretrain_metrics
 if TYPE_CHECKING:
     from torch import nn
 
-WEIGHTS, CONSTANTS, MODEL_CARD = "model.safetensors", "constants.safetensors", "README.md"
+WEIGHTS, CONSTANTS, MODEL_CARD = SHARED_ENCODER, "constants.safetensors", "README.md"
 ONNX = "model.onnx"
 PROGRAMS = ("load_model.py", "preprocess.py")
 NAMES = frozenset(
@@ -104,8 +105,7 @@ def _contents(job: Export, *, with_onnx: bool) -> dict[str, bytes]:
 
 def _weights(model: Artifact) -> bytes:
     """Return the file of the encoder as it is, so that its sha256 stays that of the artifact."""
-    name = "encoder.safetensors" if "encoder.safetensors" in model.card.files else WEIGHTS
-    return model.file(name).read_bytes()
+    return model.file(encoder_file(model.card)).read_bytes()
 
 
 def _program(name: str) -> bytes:
