@@ -60,11 +60,17 @@ class Lock:
 
 
 @contextmanager
-def hold_lock(path: Path, *, wait: bool, waiting: Callable[[LockHolder], None] = lambda _: None) -> Iterator[Lock]:
+def hold_lock(
+    path: Path,
+    *,
+    wait: bool,
+    waiting: Callable[[LockHolder], None] = lambda _: None,
+    cure: str = "wait until it is done, or run without --no-wait",
+) -> Iterator[Lock]:
     """Hold the lock at `path`; wait for a living holder, and take over from a dead one.
 
-    `waiting` is called with the holder while this process waits. Raises BusyError at once where `wait` is False and a
-    living process holds the lock.
+    `waiting` is called with the holder while this process waits. Raises BusyError with the `cure` at once where `wait`
+    is False and a living process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(path, this_process())
@@ -77,7 +83,7 @@ def hold_lock(path: Path, *, wait: bool, waiting: Callable[[LockHolder], None] =
         elif not wait:
             raise BusyError(
                 f"process {other.pid} on {other.host} is making {path.name.removesuffix('.lock').strip('.')}",
-                hint="wait until it is done, then run the same command again",
+                hint=cure,
             )
         else:
             waiting(other)

@@ -37,6 +37,7 @@ def run_recipe(recipe: str, common: o.Common, to: str | None = None, *, jobs: in
     from cellssl.pipeline.check import check_planned, check_plate_controls, hits_remarks, wanted_of
 
     runner = Runner.of(recipe, common)
+    runner.session.check_stage(to)
     arms = runner.session.arms()
     if common.dry_run:
         runner.run(check_planned(runner.session, runner.context(), arms))

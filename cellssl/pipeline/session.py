@@ -121,14 +121,18 @@ class Session:
                 hint=f"cellssl run {self.command_line()} makes all that the recipe asks for",
             )
 
+    def check_stage(self, to: str | None) -> None:
+        """Raise UsageError for a name that is no stage; None stands for all stages."""
+        if to is not None and to not in CHAIN:
+            raise UsageError(f"there is no stage {to!r}", hint=did_you_mean(to, CHAIN))
+
     def plan(self, to: str | None = None) -> list[Planned]:
         """Plan every stage of every selected arm and seed up to `to`, in the order of making.
 
         Without `to` the report comes last where there are clusters to report on. Everything is planned before anything
         is made, so that a mistake in the last arm is found at once.
         """
-        if to is not None and to not in CHAIN:
-            raise UsageError(f"there is no stage {to!r}", hint=did_you_mean(to, CHAIN))
+        self.check_stage(to)
         if to == "report":
             self.check_clusters()
         stages = self.plan_cells(self.grid(to or "report"))

@@ -247,7 +247,8 @@ def _check_space(folder: Path, needed: int) -> None:
 def _beside(target: Path) -> Iterator[Path]:
     """Give a folder to write to, and rename it to `target` at the end, in place of a former one."""
     hidden = f".{target.name}."
-    with hold_lock(target.with_name(f"{hidden}lock"), wait=False):
+    cure = "wait until it is done, then run the same command again"
+    with hold_lock(target.with_name(f"{hidden}lock"), wait=False, cure=cure):
         for left in target.parent.iterdir():
             if left.name.startswith(hidden) and left.suffix == UNFINISHED:  # of a process that was killed
                 shutil.rmtree(left)
