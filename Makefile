@@ -6,19 +6,25 @@ STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 DOCS_STAMP := $(VENV)/.installed-docs
 
+# where Python may not write byte code, every process would compile what it imports
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install demo test check soak soak-long numbers docs dist clean
 
 READ_H5AD = "anndata>=0.12,<0.13" "pandas<3" pytz tzdata array-api-compat legacy-api-wrap natsort scverse-misc session-info2
 
 install: $(STAMP)
 
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+# pip compiles on one core; some libraries hold files that are not for this Python
+COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV) || true
 
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
 $(STAMP): pyproject.toml | $(BIN)/pip
 	$(PIP) --editable .
+	@$(COMPILE)
 	@touch $@
 
 # efaar_benchmarking is a second opinion; its dependencies are gigabytes that the function compared here does not need,
@@ -28,6 +34,7 @@ $(TEST_STAMP): pyproject.toml | $(BIN)/pip
 	$(PIP) --editable ".[test]"
 	$(PIP) --no-deps --target $(VENV)/efaar "efaar_benchmarking==1.0"
 	$(PIP) --no-deps --target $(VENV)/anndata $(READ_H5AD)
+	@$(COMPILE)
 	@touch $(STAMP) $@
 
 demo: install
@@ -36,10 +43,10 @@ demo: install
 check: $(TEST_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 test: check
-	$(BIN)/python -m pytest -m "not soak and not soak_long" -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "not soak and not soak_long" -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: $(TEST_STAMP)
 	$(BIN)/python -m pytest -m "soak and not soak_long" -s --timeout 0
@@ -53,6 +60,7 @@ numbers: $(TEST_STAMP)
 
 $(DOCS_STAMP): $(STAMP)
 	$(PIP) --editable ".[docs]"
+	@$(COMPILE)
 	@touch $@
 
 # site/index.html, to be opened in a browser or put on any web server
