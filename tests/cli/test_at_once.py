@@ -23,9 +23,9 @@ def recipe_of(chain: Chain, folder: Path) -> Path:
     return folder / "tiny.toml"
 
 
-def pretrainings(recipe: Path, store: Path, jobs: str, *words: str) -> tuple[str, ...]:
-    """A command that makes four trainings."""
-    flags = ("--device", "cpu", "--to", "pretrain", "--jobs", jobs)
+def pretrainings(recipe: Path, store: Path, jobs: str, *words: str, both_arms: bool = False) -> tuple[str, ...]:
+    """A command that makes two trainings per arm."""
+    flags = ("--device", "cpu", "--to", "pretrain", "--jobs", jobs, *(() if both_arms else ("--arm", "main")))
     return ("run", str(recipe), "--store", str(store), *flags, *words)
 
 
@@ -96,7 +96,7 @@ def test_a_second_signal_and_a_kill_leave_no_process_and_nothing_that_keeps_the_
         said = stopped(process, store, *numbers)  # type: ignore[arg-type]
         assert said.code in (code, -numbers[0]) and "Traceback" not in said.err, said.err
     assert run(*pretrainings(recipe, store, "2", *LONG)).code == 0
-    assert len(files_of(store, "pretrain")) == 4
+    assert len(files_of(store, "pretrain")) == 2
 
 
 def test_a_stage_that_fails_ends_the_command_with_its_code_after_what_is_beside_it(
@@ -104,7 +104,7 @@ def test_a_stage_that_fails_ends_the_command_with_its_code_after_what_is_beside_
 ) -> None:
     recipe, store = recipe_of(chain, tmp_path), chain.copy_cells(tmp_path / "store")
     recipe.write_text(recipe.read_text().replace("learning_rate = 0.002", "learning_rate = 1e30"))
-    said = run(*pretrainings(recipe, store, "3", *LONG))
+    said = run(*pretrainings(recipe, store, "3", *LONG, both_arms=True))
     assert said.code == 1 and "Traceback" not in said.err, said.err
     assert re.search(r"^pretrain other seed \d: failed", said.err, re.M)
     assert "error: " in said.err.splitlines()[-2] and "cure: " in said.err.splitlines()[-1]
@@ -136,4 +136,4 @@ def test_two_commands_at_once_share_the_work_or_one_says_busy(chain: Chain, tmp_
     codes = sorted(process.returncode for process in processes)
     assert codes == [0, 0] or (no_wait and codes == [0, 75]) or (no_wait and codes == [75, 75]), ends
     assert run(*pretrainings(recipe, store, "2")).code == 0
-    assert len(files_of(store, "pretrain")) == 4
+    assert len(files_of(store, "pretrain")) == 2
