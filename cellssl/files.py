@@ -93,13 +93,13 @@ def copy(source: Path, target: Path, scratch: Path) -> None:
         shutil.copyfile(source, written)
 
 
-def check_space(folder: Path, needed: int) -> None:
-    """Raise FailedError where the disk of `folder` has less than `needed` bytes free."""
+def check_space(folder: Path, needed: int, cure: str = "free some space, or choose another --store") -> None:
+    """Raise FailedError with the `cure` where the disk of `folder` has less than `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise FailedError(
             f"{needed:,} bytes are needed, and {free:,} are free in {folder}",
-            hint="free some space, or choose another --store",
+            hint=cure,
         )
 
 

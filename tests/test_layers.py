@@ -22,6 +22,7 @@ LAYERS = (
         "events",
         "randomness",
         "files",
+        "letters",
         "disk",
         "spreadsheets",
         "device",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from cellssl.letters import number_of
 from cellssl.profiling.labels import Labels
 
 FORMATS = {6: (2, 3), 12: (3, 4), 24: (4, 6), 48: (6, 8), 96: (8, 12), 384: (16, 24), 1536: (32, 48)}
@@ -59,7 +60,7 @@ def well_position(name: str) -> tuple[int, int] | None:
     if found := NUMBERS.fullmatch(text) or DIGITS.fullmatch(text) or PAIR.fullmatch(text):
         return _on_a_plate(int(found.group(1)), int(found.group(2)))
     if found := LETTERS.fullmatch(text):
-        return _on_a_plate(_row_number(found.group(1)), int(found.group(2)))
+        return _on_a_plate(number_of(found.group(1)), int(found.group(2)))
     return None
 
 
@@ -70,14 +71,6 @@ def plate_format(rows: int, columns: int) -> int:
 
 def _position(name: object) -> tuple[int, int] | None:
     return well_position(name) if isinstance(name, str) else None
-
-
-def _row_number(letters: str) -> int:
-    """Return 1 for A and 27 for AA."""
-    number = 0
-    for letter in letters:
-        number = 26 * number + ord(letter) - ord("A") + 1
-    return number
 
 
 def _on_a_plate(row: int, column: int) -> tuple[int, int] | None:

@@ -21,10 +21,11 @@ from cellssl.counting import counted
 from cellssl.disk import faults_explained
 from cellssl.engine.build import RunContext
 from cellssl.engine.plate_parts import NUCLEI_OF_PLATE, parts_of
-from cellssl.errors import FailedError, UsageError
+from cellssl.errors import UsageError
 from cellssl.events import Event, Note, Progress, Started
-from cellssl.files import UNFINISHED
+from cellssl.files import UNFINISHED, check_space
 from cellssl.imaging.colour import named_colours
+from cellssl.letters import letters_of
 from cellssl.profiling.clusterer import NOISE
 from cellssl.profiling.well_positions import well_position
 from cellssl.sharing import ngff
@@ -43,7 +44,6 @@ PROPERTIES = ("cell_id", "cluster", "distance", "compound", "dose_micromolar", "
 """What is known of a cell, as napari shows it under the pointer."""
 NO_PLACE = "well"
 """Row of wells whose names say no row and column; they are its columns, one after the other."""
-ROW_LETTERS = 26
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def export(job: Export) -> Iterator[Event]:
         )
         if sentence := repeats(int(number) for plate in plates for number in plate.cells["cluster"].unique()):
             yield Note(sentence)
-        _check_space(job.folder, needed)
+        check_space(job.folder, needed, "give a folder on another disk, or one plate with --plate")
         yield Started(0, fields, "fields")
         done = 0
         for plate, target in zip(plates, targets, strict=True):
@@ -207,19 +207,9 @@ def _places(wells: list[str]) -> dict[str, ngff.Place]:
     if None in positions or len(set(positions)) < len(wells):
         return {well: ngff.Place(NO_PLACE, str(number), 0, number) for number, well in enumerate(wells)}
     return {
-        well: ngff.Place(_row_name(row), str(column), row - 1, column - 1)
+        well: ngff.Place(letters_of(row), str(column), row - 1, column - 1)
         for well, (row, column) in zip(wells, filter(None, positions), strict=True)
     }
-
-
-def _row_name(row: int) -> str:
-    """Return the letters of a row from 1: `A` for 1, `AA` for 27.
-
-    >>> _row_name(1), _row_name(26), _row_name(27), _row_name(32)
-    ('A', 'Z', 'AA', 'AF')
-    """
-    before, last = divmod(row - 1, ROW_LETTERS)
-    return (chr(ord("A") + before - 1) if before else "") + chr(ord("A") + last)
 
 
 def _check_own(target: Path) -> None:
@@ -232,15 +222,6 @@ def _check_own(target: Path) -> None:
         is_own = False
     if not is_own:
         raise UsageError(f"{target} was not written by cellssl export", hint="move it away, or give another folder")
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise FailedError(
-            f"{needed:,} bytes may be needed, and {free:,} are free in {folder}",
-            hint="give a folder on another disk, or one plate with --plate",
-        )
 
 
 @contextmanager

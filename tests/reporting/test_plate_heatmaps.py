@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.colors import to_rgba
 
-from cellssl.reporting.figures.plate_heatmaps import PlateMap, Shades, plate_heatmaps, row_letters
+from cellssl.reporting.figures.plate_heatmaps import PlateMap, Shades, plate_heatmaps
 
 
 def plate(name: str, values: list[float]) -> PlateMap:
@@ -27,7 +27,3 @@ def test_controls_are_outlined_and_wells_without_a_value_hatched() -> None:
     hatched = [patch.get_center().tolist() for patch in patches if patch.get_hatch()]
     outlined = [patch.get_center().tolist() for patch in patches if patch.get_edgecolor() == to_rgba("black")]
     assert (hatched, outlined) == ([[2, 2]], [[1, 1]])
-
-
-def test_rows_have_the_letters_of_plates_of_1536_wells() -> None:
-    assert [row_letters(row) for row in (1, 26, 27, 32)] == ["A", "Z", "AA", "AF"]

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 
 from cellssl.datasets.plates.layout import LETTERS_OF_OTHERS, MARKS_A_NUCLEUS, WELL, canonical_well, well_at
 from cellssl.errors import UsageError
+from cellssl.letters import number_of
 
 ROLES = ("plate", "well", "row", "column", "site", "channel", "z", "t", "any")
 """Parts that a pattern can name."""
@@ -225,7 +226,7 @@ def _tidied(parts: Parts, file: str, *, is_given: bool = False) -> Parts:
     if opera := parts.pop("opera", ""):
         parts["row"], parts["column"], parts["site"] = opera[:3], opera[3:6], opera[6:]
     if "row" in parts and "column" in parts:
-        row = int(parts["row"]) if parts["row"].isdigit() else _row_number(parts["row"])
+        row = int(parts["row"]) if parts["row"].isdigit() else number_of(parts["row"])
         parts["well"] = well_at(row, int(parts["column"]))
     if "row0" in parts:
         parts["well"] = well_at(int(parts["row0"]) + 1, int(parts["column0"]) + 1)
@@ -252,13 +253,6 @@ def is_structure(folder: str) -> bool:
     return MATRIX.fullmatch(folder) is not None or any(
         role != "well" and pattern.fullmatch(folder) for role, pattern in STRUCTURE
     )
-
-
-def _row_number(letters: str) -> int:
-    number = 0
-    for letter in letters.upper():
-        number = number * 26 + ord(letter) - 64
-    return number
 
 
 def _by_given(files: Sequence[str], pattern: str) -> tuple[NamedFiles, list[str]]:

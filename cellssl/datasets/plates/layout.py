@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cellssl.letters import letters_of
+
 WELL = re.compile(r"([A-Pa-p]|A[A-Fa-f])[-_ :]?0?([1-9]|[1-3]\d|4[0-8])(?!\d)")
 """A well of a plate of up to 32 x 48 wells: A1, a01, A-01, AF48."""
 WORDS_OF_A_WELL = re.compile(r"row\W*([A-P]|A[A-F]|\d{1,2})\W*col(?:umn)?\W*(\d{1,2})(?!\d)", re.I)
@@ -114,8 +116,7 @@ def wells_in(texts: Sequence[str]) -> list[str | None]:
 
 def well_at(row: int, column: int) -> str:
     """Return the name of the well in a row and a column, both from 1; row 27 is AA."""
-    letters = chr(64 + row) if row <= 26 else f"A{chr(64 + row - 26)}"
-    return f"{letters}{column:02d}"
+    return f"{letters_of(row)}{column:02d}"
 
 
 def channel_key(name: str) -> str:

@@ -13,10 +13,11 @@ from cellssl.counting import counted
 from cellssl.datasets.base import ControlType, Remark
 from cellssl.datasets.tables.controls import CONTROL_TYPES, control_type_of
 from cellssl.datasets.tables.doses import SOURCE_PLATE, DoseColumn, Unit, parse_doses, unit_doubts, unit_of_header
-from cellssl.datasets.tables.sheets import Sheet, column_letters, read_sheets
+from cellssl.datasets.tables.sheets import Sheet, read_sheets
 from cellssl.datasets.tables.usual_names import is_filler, is_meaning_only, meaning_of_title, usual_columns
-from cellssl.datasets.tables.wells import canonical_well, listed, plate_key, row_letters, row_number, well_of
+from cellssl.datasets.tables.wells import canonical_well, listed, plate_key, row_number, well_of
 from cellssl.errors import DataError, UsageError
+from cellssl.letters import letters_of, number_of
 
 HEADER_ROWS = 30
 """So many rows may stand above the header of a long table."""
@@ -287,7 +288,7 @@ def _rows_of_letters(sheet: Sheet, top: int, left: int) -> int:
     count = 0
     while top + 1 + count < len(sheet.rows):
         text = sheet.text(top + 1 + count, left)
-        if text.upper() != (row_letters(first + count) if first + count <= 32 else ""):
+        if text.upper() != (letters_of(first + count) if first + count <= 32 else ""):
             break
         count += 1
     return count if count > 1 else 0
@@ -329,7 +330,7 @@ def _parts_of_grids(
                 raise UsageError(
                     f"{grid.sheet.where(grid.top)}: the grid has no title that says what it holds",
                     hint=f"write `compound`, `dose` or `control type` above it or into its corner cell "
-                    f"{column_letters(grid.left)}{grid.sheet.lines[grid.top]}, or name it: "
+                    f"{letters_of(grid.left + 1)}{grid.sheet.lines[grid.top]}, or name it: "
                     f'platemap_columns = {{ dose = "{(grid.names() or ["title"])[0]}" }}',
                 )
         parts.append(
@@ -751,7 +752,7 @@ def _check_merged(sheet: Sheet, first: tuple[int, int], last: tuple[int, int]) -
     for area in sheet.merged:
         corners = re.findall(r"([A-Z]+)(\d+)", area)
         rows = [int(number) for _, number in corners]
-        places = [_place(letters) for letters, _ in corners]
+        places = [number_of(letters) - 1 for letters, _ in corners]
         if max(rows) >= first_line and min(rows) <= last_line and max(places) >= first[1] and min(places) <= last[1]:
             inside.append(area)
     if inside:
@@ -759,13 +760,6 @@ def _check_merged(sheet: Sheet, first: tuple[int, int], last: tuple[int, int]) -
             f"{sheet.title}: the cells {listed(inside, 5)} are merged, so that only the first of them has a value",
             hint="unmerge them, and write the value into every cell",
         )
-
-
-def _place(letters: str) -> int:
-    place = 0
-    for letter in letters:
-        place = 26 * place + ord(letter) - 64
-    return place - 1
 
 
 def _wells(

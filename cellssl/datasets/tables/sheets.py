@@ -18,6 +18,7 @@ from cellssl.datasets.tables.csv_table import DELIMITERS, NO_TEXT, SEPARATOR_LIN
 from cellssl.datasets.tables.wells import listed
 from cellssl.disk import raise_fault
 from cellssl.errors import DataError
+from cellssl.letters import letters_of
 
 if TYPE_CHECKING:
     from openpyxl.workbook import Workbook
@@ -61,7 +62,7 @@ class Sheet:
     def where(self, row: int, column: int | None = None) -> str:
         """Return the place of a row, or of one cell, for messages."""
         if self.name and column is not None:
-            return f"{self.title}, cell {column_letters(column)}{self.lines[row]}"
+            return f"{self.title}, cell {letters_of(column + 1)}{self.lines[row]}"
         return f"{self.title}, {'row' if self.name else 'line'} {self.lines[row]}"
 
     def text(self, row: int, column: int) -> str:
@@ -188,7 +189,7 @@ def _sheets(path: Path, values: Workbook, formulas: Workbook, merged: dict[str, 
             rows.append([_text(cell) for cell in row])
             for place, (cell, formula) in enumerate(zip(row, written, strict=True)):
                 if formula.data_type == "f" and cell.value is None:
-                    without_value.append(f"{sheet.title}!{column_letters(place)}{number + 1}")
+                    without_value.append(f"{sheet.title}!{letters_of(place + 1)}{number + 1}")
                 computed |= formula.data_type == "f" and cell.value is not None
                 if isinstance(cell.value, datetime.date | datetime.time):
                     dates[number, place] = rows[number][place]
@@ -221,13 +222,3 @@ def _text(cell: Any) -> str:
             return str(value.date() if value.time() == datetime.time() else value)
         case _:
             return str(value).strip()
-
-
-def column_letters(place: int) -> str:
-    """Return how a spreadsheet names a column, counted from 0: `A`, `Z`, `AA`."""
-    letters = ""
-    place += 1
-    while place:
-        place, letter = divmod(place - 1, 26)
-        letters = chr(65 + letter) + letters
-    return letters

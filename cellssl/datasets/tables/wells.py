@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from cellssl.letters import letters_of, number_of
+
 MOST_ROWS, MOST_COLUMNS = 32, 48
 """Rows and columns of the largest plates, those of 1,536 wells: A01 to AF48."""
 LETTERS = re.compile(r"(?:WELL)?[\s_:.-]*([A-Z]{1,2})[\s_:.,-]*0*(\d{1,2})")
@@ -37,14 +39,8 @@ def row_number(row: str) -> int | None:
         return int(number.group(1))
     if not re.fullmatch(r"[A-Z]{1,2}", text):
         return None
-    found = ord(text[-1]) - 64 + (26 * (ord(text[0]) - 64) if len(text) == 2 else 0)
+    found = number_of(text)
     return found if found <= MOST_ROWS else None
-
-
-def row_letters(number: int) -> str:
-    """Return `A` for 1 and `AA` for 27."""
-    above, letter = divmod(number - 1, 26)
-    return (chr(64 + above) if above else "") + chr(65 + letter)
 
 
 def unified_wells(names: Sequence[str]) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -85,7 +81,7 @@ def _groups(forms: dict[str, str | None]) -> list[tuple[str, ...]]:
 def _well(row: int | None, column: int) -> str | None:
     if row is None or not 1 <= row <= MOST_ROWS or not 1 <= column <= MOST_COLUMNS:
         return None
-    return f"{row_letters(row)}{column:02d}"
+    return f"{letters_of(row)}{column:02d}"
 
 
 def listed(names: Iterable[str], most: int = 10) -> str:

@@ -10,6 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from cellssl.letters import letters_of
 from cellssl.reporting.figures.common import hide_axes
 from cellssl.reporting.text_fitting import set_title
 from cellssl.reporting.theme import COLOUR_MAP, WIDTH_INCH, styled
@@ -87,7 +88,7 @@ def _plate(
     shades = axis.imshow(sheet, cmap=COLOUR_MAP, norm=norm, extent=(0.5, columns + 0.5, rows + 0.5, 0.5))
     axis.set_xticks(range(1, columns + 1, _every(columns)))
     letters = range(1, rows + 1, _every(rows))
-    axis.set_yticks(letters, [row_letters(row) for row in letters])
+    axis.set_yticks(letters, [letters_of(row) for row in letters])
     axis.tick_params(length=0, labelsize=6, labeltop=True, labelbottom=False)
     for spine in axis.spines.values():
         spine.set_visible(True)
@@ -97,13 +98,3 @@ def _plate(
 
 def _every(count: int) -> int:
     return 1 if count <= LABELS_SHOWN else 2 if count <= 2 * LABELS_SHOWN else 4
-
-
-def row_letters(row: int) -> str:
-    """Return the letters of a row of a plate, from 1: A, B, ..., Z, AA.
-
-    >>> row_letters(1), row_letters(26), row_letters(27), row_letters(32)
-    ('A', 'Z', 'AA', 'AF')
-    """
-    first, last = divmod(row - 1, 26)
-    return f"{chr(64 + first) if first else ''}{chr(65 + last)}"

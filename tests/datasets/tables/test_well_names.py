@@ -4,12 +4,12 @@ import pytest
 
 from cellssl.datasets.tables.wells import (
     canonical_well,
-    row_letters,
     row_number,
     unified_plates,
     unified_wells,
     well_of,
 )
+from cellssl.letters import letters_of
 
 FORMS = ["A1", "a01", "A-01", "A 01", "A:1", "R01C01", "r1c1", "A_1", "A001", "Well A01", "A - 1"]
 
@@ -33,7 +33,7 @@ def test_rows_and_columns_make_wells_and_back() -> None:
     assert [well_of(*pair) for pair in (("2", "3"), ("b", "03"), ("2.0", "3.0"), ("0", "1"), ("A", "49"))] == [
         "B03", "B03", "B03", None, None,
     ]  # fmt: skip
-    assert [row_number(row_letters(number)) for number in range(1, 33)] == list(range(1, 33))
+    assert [row_number(letters_of(number)) for number in range(1, 33)] == list(range(1, 33))
 
 
 def test_wells_keep_their_names_where_a_table_writes_them_in_one_way() -> None:
