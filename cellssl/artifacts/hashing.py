@@ -123,8 +123,8 @@ def hash_files(
     try:
         for thread in threads:
             thread.start()
-        while any(thread.is_alive() for thread in threads):
-            next(thread for thread in threads if thread.is_alive()).join(POLL_S)
+        while alive := [thread for thread in threads if thread.is_alive()]:
+            alive[0].join(POLL_S)
             yield _taken(read, done)
         if faults:
             raise faults[0]

@@ -35,6 +35,21 @@ def test_many_files_are_hashed_at_once_and_what_cannot_be_read_is_said(tmp_path:
     assert [found[path].filename for path in odd] == [str(path) for path in odd]
 
 
+def test_threads_may_end_at_any_moment(tmp_path: Path) -> None:
+    """With threads that take turns a thousand times as often as usual; short files end while others are looked at."""
+    files = [tmp_path / name for name in "ab"]
+    for file in files:
+        file.write_bytes(b"short")
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(1000):
+            found = {path: one for _, finished in hash_files(files, workers=2) for path, one in finished.items()}
+            assert found.keys() == set(files)
+    finally:
+        sys.setswitchinterval(usual_s)
+
+
 LEFT = """
 import sys, pathlib
 from cellssl.artifacts.hashing import hash_files
