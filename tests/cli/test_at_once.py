@@ -87,6 +87,7 @@ def test_a_signal_saves_all_that_is_made_at_once_and_the_next_run_goes_on_to_the
     assert files_of(plain, "pretrain") == files_of(broken, "pretrain")
 
 
+@pytest.mark.soak
 def test_a_second_signal_and_a_kill_leave_no_process_and_nothing_that_keeps_the_next_run_from_its_end(
     chain: Chain, tmp_path: Path
 ) -> None:
@@ -127,7 +128,7 @@ def test_a_process_that_dies_is_an_error_that_names_the_stage(chain: Chain, tmp_
     assert re.search(r"^error: pretrain \w+ seed \d: its process died \(signal 9, SIGKILL\)", err, re.MULTILINE), err
 
 
-@pytest.mark.parametrize("no_wait", [False, True])
+@pytest.mark.parametrize("no_wait", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_two_commands_at_once_share_the_work_or_one_says_busy(chain: Chain, tmp_path: Path, *, no_wait: bool) -> None:
     recipe, store = recipe_of(chain, tmp_path), chain.copy_cells(tmp_path / "store")
     words = pretrainings(recipe, store, "2", *(("--no-wait",) if no_wait else ()))

@@ -79,6 +79,7 @@ def test_what_stands_on_an_outdated_result_is_outdated_too(package: Path, chain:
         assert said.code == 5 and "branches.context.view.1.fill = 0.0, and the default is now 0.1" in said.err, said.err
 
 
+@pytest.mark.soak
 def test_what_was_made_before_its_input_was_made_again_is_outdated(package: Path, chain: Chain, tmp_path: Path) -> None:
     """The names stay when --force makes one stage with today's defaults; what stands on it is an old result."""
     edit(package / "stages" / "segment" / "settings.py", "Field(3.0, ge=1", "Field(3.5, ge=1")

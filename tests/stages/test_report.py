@@ -545,6 +545,7 @@ def test_clusters_and_evaluations_given_by_hand_have_the_same_numbers(chain: Cha
         assert {**row, "arm": arm} == same
 
 
+@pytest.mark.soak
 def test_seeds_given_by_hand_are_one_arm_and_other_settings_another(chain: Chain) -> None:
     command = ["cluster", "--arm", "intensities", "--set"]
     other = Path(chain.say(*command, "cluster.k=3").line)

@@ -117,6 +117,7 @@ def test_the_page_says_what_the_sweep_changes_and_shows_its_curves(votes: Chain)
     assert {"sweep-main-votes.png", "sweep-main-votes-classes.png"} <= figures
 
 
+@pytest.mark.soak
 def test_values_that_were_added_later_are_sorted(votes: Chain) -> None:
     page = (report_of(votes, "--set", "sweep.votes.values=[3, 20, 9, 1, 5]") / "report.html").read_text(
         encoding="utf-8"
@@ -124,6 +125,7 @@ def test_values_that_were_added_later_are_sorted(votes: Chain) -> None:
     assert "Changing votes from 1 to 20 in “main”" in page
 
 
+@pytest.mark.soak
 def test_a_setting_of_a_grid_that_changes_nothing_adds_no_points(votes: Chain) -> None:
     strength = ("--set", "sweep.strength={knob='evaluate.C', values=[0.01, 1.0]}")
     assert votes.say("run", *strength).code == 0

@@ -99,9 +99,8 @@ print(re.search(r"RssAnon:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
 """
 
 
-@pytest.mark.parametrize(
-    "side_px", [pytest.param(196, id="from disk"), pytest.param(28, id="in memory", marks=pytest.mark.soak)]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("side_px", [196, 28], ids=["from disk", "in memory"])
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="this system does not report anonymous memory")
 def test_a_hundred_thousand_crops_need_at_most_300_mb_more_than_a_thousand(tmp_path: Path, side_px: int) -> None:
     taken_mb = {}
