@@ -259,6 +259,19 @@ def test_a_model_of_a_hub_is_downloaded_once_and_stays_at_its_commit_until_docto
     assert served.tokens == {"Bearer hf_secret"}
 
 
+def test_first_weights_and_blocks_from_a_hub_are_those_of_the_folder(
+    elsewhere: Chain, shared: Path, served: HubBehaviour
+) -> None:
+    training, embedding = [], []
+    for model in (f"hf://{MODEL}", shared):
+        first_weights = ("--set", f"pretrain.init_from={model}", "--set", "pretrain.epochs=1")
+        training.append(elsewhere.say("pretrain", *first_weights).line)
+        blocks = ("--set", f"embed.blocks=['{model}', 'intensities']", "--set", "arm.intensities.embed.blocks=[]")
+        embedding.append(elsewhere.say("embed", *blocks).line)
+    assert len(set(training)) == len(set(embedding)) == 1
+    assert Path(training[0]).is_dir() and Path(embedding[0]).is_dir()
+
+
 def test_a_newest_commit_with_other_weights_leaves_the_former_one_in_use(
     elsewhere: Chain, shared: Path, served: HubBehaviour, tmp_path: Path
 ) -> None:
