@@ -43,7 +43,7 @@ def checked(
     """Return the export that a user asks for.
 
     Raises UsageError for a format that this kind of artifact does not have, for a folder in a store, and for a licence
-    that is no identifier, or of anything but a model.
+    that is no identifier (in either case), or of anything but a model.
     """
     kind = artifact.card.kind
     known = FORMATS[kind]
@@ -59,6 +59,7 @@ def checked(
         raise UsageError(f"{folder} lies in the store {store.root}", hint=f"give a folder without {NAME}, outside it")
     if licence is not None and kind != "pretrain":
         raise UsageError("--license is that of a model", hint="leave it out")
+    licence = licence and licence.lower()  # SPDX: the case of its identifiers does not count
     if licence is not None and not LICENCE.fullmatch(licence):
         raise UsageError(
             f"--license {licence!r} is no identifier of a licence", hint="give one such as mit, apache-2.0 or cc-by-4.0"

@@ -67,7 +67,7 @@ def run_as_shown(place: Path, model: Path, crops: np.ndarray, program: str, with
 def shared(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model of the tiny chain, exported; tests only read it."""
     folder = tmp_path_factory.mktemp("shared") / "my model"
-    said = say("export", chain.made("pretrain").path, folder, "--store", chain.root, "--license", "mit")
+    said = say("export", chain.made("pretrain").path, folder, "--store", chain.root, "--license", "MIT")
     assert said.line == str(folder)
     return folder
 
