@@ -71,7 +71,9 @@ def test_onnxruntime_computes_what_torch_computes_for_any_number_of_crops(name: 
         crops = crops_of(cells, 2, side_px)
         (vectors,) = session.run(["vectors"], {"crops": crops.numpy()})
         with torch.inference_mode():
-            assert np.abs(vectors - network(crops).numpy()).max() < 1e-4
+            expected = network(crops).numpy()
+        # vectors of a deep network that is not trained reach 400, where neighbouring float32 numbers lie 3e-5 apart
+        assert np.abs(vectors - expected).max() < max(1e-4, 1e-5 * np.abs(expected).max())
 
 
 def test_an_earlier_tensor_is_kept_as_long_as_it_is_needed() -> None:
