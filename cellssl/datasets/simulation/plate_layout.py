@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cellssl.letters import letters_of
+
 Treatment = tuple[str, float]
 """A compound and its dose in micromolar."""
 SIZES = {96: (8, 12), 384: (16, 24)}
@@ -22,14 +24,10 @@ def at_random(treatments: Sequence[Treatment], plate_wells: int, rng: np.random.
 def all_wells(plate_wells: int) -> list[str]:
     """Return the names of all wells, row by row."""
     rows, columns = SIZES[plate_wells]
-    return [f"{_letter(row)}{column:02d}" for row in range(rows) for column in range(1, columns + 1)]
+    return [f"{letters_of(row)}{column:02d}" for row in range(1, rows + 1) for column in range(1, columns + 1)]
 
 
 def is_outer(well: str, plate_wells: int) -> bool:
     """Return whether a well lies in the first or last row or column of its plate."""
     rows, columns = SIZES[plate_wells]
-    return well[0] in (_letter(0), _letter(rows - 1)) or int(well[1:]) in (1, columns)
-
-
-def _letter(row: int) -> str:
-    return chr(ord("A") + row)
+    return well[0] in ("A", letters_of(rows)) or int(well[1:]) in (1, columns)
