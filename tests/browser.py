@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import Page, Request, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-LEFT = "net::ERR_ABORTED"
-"""What becomes of a request whose page is left meanwhile."""
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 
@@ -33,12 +31,7 @@ class Browser:
         said: list[str] = []
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
-
-        def failed(request: Request) -> None:
-            if request.failure != LEFT:
-                said.append(f"not loaded: {request.url[:80]}")
-
-        page.on("requestfailed", failed)
+        page.on("requestfailed", lambda request: said.append(f"not loaded: {request.url[:80]}"))
         page.goto(file.as_uri())
         yield page
         page.close()
